@@ -1,0 +1,1 @@
+"""tuner of Aurora."""
