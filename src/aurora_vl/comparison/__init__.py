@@ -1,1 +1,1 @@
-"""comparison of Aurora."""
+"""Comparing methods: statistics, tables, pictures and the report page."""
