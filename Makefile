@@ -1,0 +1,49 @@
+# Every target makes its own set-up: a virtual environment in .venv with the versions of
+# constraints.txt. `make test PYTHON=python3.12` takes another interpreter.
+
+PYTHON ?= python3
+BIN := .venv/bin
+EXTRAS := video,train,report,dev
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all check docs
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+demo: .venv/.installed ## tune the bundled model on generated pictures; results go to demo/
+	$(BIN)/aurora demo --out demo
+
+test: .venv/.installed ## run the tests
+	$(PYTEST)
+
+test-all: .venv/.installed ## run the tests, the long ones included
+	$(PYTEST) -m "" --timeout 3600
+
+check: .venv/.installed ## lint, formatting, types, direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: .venv/.installed-docs ## build the documentation into site/
+	$(BIN)/mkdocs build --strict --quiet
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "make: $(PYTHON) was not found; name a Python 3.11 or newer: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make: $(PYTHON) is `$(PYTHON) -V`, but Aurora needs Python 3.11 or newer;" \
+	    "name one: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+# The build tools come first and without isolation, so that constraints.txt holds for them too.
+.venv/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt hatchling editables
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[$(EXTRAS)]'
+	@touch $@
+
+.venv/.installed-docs: .venv/.installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[docs]'
+	@touch $@
