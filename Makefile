@@ -28,7 +28,7 @@ check: .venv/.installed ## lint, formatting, types, direction of imports
 	$(BIN)/lint-imports
 
 docs: .venv/.installed-docs ## build the documentation into site/
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { \
