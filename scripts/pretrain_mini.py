@@ -1,0 +1,266 @@
+"""Pre-train the mini foundation on the generated world and write `assets/mini`.
+
+A small BLIP learns from fresh scenes of the first drawing style and the first phrasing: contrastive
+and matching losses on captions, the language-model loss on answers to questions. One scene in six
+is a frame of a video. Scenes whose objects belong to the validation and test splits are never
+shown. The command of the shipped weights stands in their model card, assets/mini/README.md.
+
+    python scripts/pretrain_mini.py --steps 3500 --out src/aurora_vl/assets/mini
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+from transformers import BlipConfig, PreTrainedTokenizerFast
+
+from aurora_vl.data.transforms import to_model_input
+from aurora_vl.data.world.drawing import draw
+from aurora_vl.data.world.grammar import caption
+from aurora_vl.data.world.questions import questions
+from aurora_vl.data.world.scenes import sample_moving_scene, sample_scene
+from aurora_vl.data.world.wordpiece import ENCODER_TOKEN, SPECIAL_TOKENS, build_tokenizer
+from aurora_vl.modeling.blip import BlipForQuestionAnswering, BlipForRetrieval
+
+QUESTIONS = 2  # per picture
+MOVING = 1 / 6  # share of frames of videos
+
+
+def mini_config(vocabulary: int) -> BlipConfig:
+    """Width 128, 4 vision, 4 text and 3 decoder layers, 64 px in patches of 8."""
+    text = {
+        "vocab_size": vocabulary,
+        "hidden_size": 128,
+        "encoder_hidden_size": 128,
+        "intermediate_size": 512,
+        "projection_dim": 64,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 64,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "pad_token_id": 0,
+        "bos_token_id": 5,
+        "sep_token_id": 3,
+        "eos_token_id": 3,
+        "enc_token_id": 6,
+    }
+    vision = {
+        "hidden_size": 128,
+        "intermediate_size": 512,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "image_size": 64,
+        "patch_size": 8,
+        "layer_norm_eps": 1e-6,
+        "projection_dim": 64,
+    }
+    return BlipConfig(
+        text_config=text, vision_config=vision, projection_dim=64, image_text_hidden_size=64
+    )
+
+
+class FreshScenes(IterableDataset[dict[str, Any]]):
+    """Endless batches of new scenes; batch `n` depends on (seed, n) alone."""
+
+    def __init__(self, seed: int, batch: int, steps: int) -> None:
+        self.seed, self.batch, self.steps = seed, batch, steps
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for step in range(self.steps):
+            yield make_batch(np.random.default_rng([self.seed, step]), self.batch, "train")
+
+
+def make_batch(rng: np.random.Generator, size: int, split: Any, moving: float = MOVING) -> Any:
+    """Pictures uint8 (B, 3, 64, 64), a caption each and `QUESTIONS` questions each."""
+    pixels, captions, asked, answers = [], [], [], []
+    while len(pixels) < size:
+        scene = (sample_moving_scene if rng.random() < moving else sample_scene)(rng, split)
+        found = questions(scene, rng, QUESTIONS)
+        if len(found) < QUESTIONS:
+            continue
+        pixels.append(draw(scene, "flat", moment=rng.uniform(0.25, 0.95)).transpose(2, 0, 1))
+        captions.append(caption(scene, rng, "plain"))
+        asked += [q.question for q in found]
+        answers += [q.answer for q in found]
+    return {
+        "pixels": torch.from_numpy(np.stack(pixels)),
+        "captions": captions,
+        "questions": asked,
+        "answers": answers,
+    }
+
+
+class Pretraining(nn.Module):
+    """The retrieval model and the question answerer over the same vision and text encoders."""
+
+    def __init__(self, config: BlipConfig, tokenizer: PreTrainedTokenizerFast) -> None:
+        super().__init__()
+        self.retrieval = BlipForRetrieval(config)
+        self.answering = BlipForQuestionAnswering(config)
+        self.answering.vision_model = self.retrieval.vision_model
+        self.answering.text_encoder = self.retrieval.text_encoder
+        self.tokenizer = tokenizer
+
+    def ids(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """Padded token ids and mask of the texts."""
+        batch = self.tokenizer(texts, padding=True, return_tensors="pt")
+        return batch["input_ids"], batch["attention_mask"]
+
+    def forward(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+        """The contrastive, matching and answer losses of one batch."""
+        states, image_features = self.retrieval.encode_image(to_model_input(batch["pixels"]))
+        ids, mask = self.ids(batch["captions"])
+        _, text_features = self.retrieval.encode_text(ids, mask)
+        temperature = self.retrieval.temperature.weight.clamp(0.01, 0.5)
+        similarity = image_features @ text_features.T / temperature
+        target = torch.arange(len(ids))
+        contrastive = F.cross_entropy(similarity, target) + F.cross_entropy(similarity.T, target)
+        matching = self.matching(states, ids, mask, similarity.detach())
+        return contrastive / 2, matching, self.answer_loss(states, batch)
+
+    def matching(self, states: Tensor, ids: Tensor, mask: Tensor, similarity: Tensor) -> Tensor:
+        """Matching loss on the true pairs and one hard negative in each direction."""
+        rows = torch.arange(len(ids))
+        weights = similarity.softmax(1).fill_diagonal_(0) + 1e-6
+        weights_t = similarity.T.softmax(1).fill_diagonal_(0) + 1e-6
+        weights.fill_diagonal_(0)
+        weights_t.fill_diagonal_(0)
+        texts = torch.cat([rows, torch.multinomial(weights, 1)[:, 0], rows])
+        images = torch.cat([rows, rows, torch.multinomial(weights_t, 1)[:, 0]])
+        cross = self.retrieval.cross_keys(states).select(images)
+        logits = self.retrieval.match(ids[texts], mask[texts], cross)
+        labels = torch.cat([torch.ones_like(rows), torch.zeros_like(rows), torch.zeros_like(rows)])
+        return F.cross_entropy(logits, labels)
+
+    def answer_loss(self, states: Tensor, batch: dict[str, Any]) -> Tensor:
+        """Mean negative log-likelihood of an answer's tokens."""
+        model = self.answering
+        ids, mask = self.ids(batch["questions"])
+        asked = model.encode_question(states.repeat_interleave(QUESTIONS, 0), ids, mask)
+        answers, answer_mask = self.ids(batch["answers"])
+        answers = answers.clone()
+        answers[:, 0] = self.tokenizer.bos_token_id
+        cross = model.text_decoder.cross_keys(asked, mask)
+        logits = model.answer_logits(answers, answer_mask, cross)[:, :-1]
+        labels = answers[:, 1:].masked_fill(answer_mask[:, 1:] == 0, -100)
+        return F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+
+
+@torch.no_grad()
+def held_out_scores(model: Pretraining, gallery: int, seed: int) -> dict[str, float]:
+    """R@1 by features and after matching all pairs, and answer accuracy, on unseen scenes."""
+    model.eval()
+    batch = make_batch(np.random.default_rng(seed), gallery, "test", moving=0.0)
+    pixels = to_model_input(batch["pixels"])
+    states, image_features = model.retrieval.encode_image(pixels)
+    ids, mask = model.ids(batch["captions"])
+    _, text_features = model.retrieval.encode_text(ids, mask)
+    similarity = image_features @ text_features.T
+    matched = similarity - 100
+    top = torch.zeros_like(similarity, dtype=torch.bool)
+    top.scatter_(1, similarity.topk(16, 1).indices, True)
+    top.scatter_(0, similarity.topk(16, 0).indices, True)
+    cross = model.retrieval.cross_keys(states)
+    for row in range(gallery):
+        columns = top[row].nonzero()[:, 0]
+        keys = cross.select(torch.tensor([row])).expand(len(columns))
+        logits = model.retrieval.match(ids[columns], mask[columns], keys)
+        matched[row, columns] = logits[:, 1] - logits[:, 0] + similarity[row, columns]
+    target = torch.arange(gallery)
+    asked, asked_mask = model.ids(batch["questions"])
+    tokens = model.answering.generate(
+        pixels.repeat_interleave(QUESTIONS, 0), asked, asked_mask, max_new_tokens=6
+    )
+    replies = model.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+    right = [r.strip() == a for r, a in zip(replies, batch["answers"], strict=True)]
+    model.train()
+
+    def recall(scores: Tensor) -> float:
+        return round(100 * (scores.argmax(1) == target).float().mean().item(), 2)
+
+    return {
+        "i2t_r1_features": recall(similarity),
+        "t2i_r1_features": recall(similarity.T),
+        "i2t_r1": recall(matched),
+        "t2i_r1": recall(matched.T),
+        "answers": round(100 * sum(right) / len(right), 2),
+    }
+
+
+def save(model: Pretraining, out: Path, half: bool = True) -> None:
+    """Write the union of both models' weights, the configuration and the tokenizer."""
+    from safetensors.torch import save_file
+
+    weights = {**model.retrieval.state_dict(), **model.answering.state_dict()}
+    weights = {k: v for k, v in weights.items() if not k.startswith("temperature")}
+    for tied in ("text_decoder.cls.predictions.decoder.weight", "text_decoder.cls.predictions.decoder.bias"):
+        weights.pop(tied, None)
+    dtype = torch.float16 if half else torch.float32
+    out.mkdir(parents=True, exist_ok=True)
+    save_file(
+        {k: (v.to(dtype) if v.is_floating_point() else v).contiguous() for k, v in weights.items()},
+        out / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    config = model.retrieval.config
+    config.temperature = round(model.retrieval.temperature.weight.item(), 6)
+    config.save_pretrained(out)
+    model.tokenizer.save_pretrained(out)
+
+
+def main() -> None:
+    """Train, print a line every 50 steps, evaluate and save."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=3500)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("src/aurora_vl/assets/mini"))
+    args = parser.parse_args()
+    torch.manual_seed(args.seed)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=build_tokenizer(),
+        **SPECIAL_TOKENS,
+        extra_special_tokens={"enc_token": ENCODER_TOKEN},
+        model_max_length=64,
+    )
+    model = Pretraining(mini_config(len(tokenizer)), tokenizer)
+    parameters = list(model.parameters())
+    print(sum(p.numel() for p in parameters), "parameters", flush=True)
+    optimizer = torch.optim.AdamW(parameters, weight_decay=0.05, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, args.learning_rate, total_steps=args.steps, pct_start=0.1
+    )
+    loader = DataLoader(FreshScenes(args.seed, args.batch, args.steps), None, num_workers=1)
+    start, log = time.perf_counter(), []
+    for step, batch in enumerate(loader, start=1):
+        losses = model(batch)
+        optimizer.zero_grad(set_to_none=True)
+        sum(losses).backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % 50 == 0 or step == args.steps:
+            parts = " ".join(f"{loss.item():.3f}" for loss in losses)
+            print(f"{step} itc/itm/lm {parts} {time.perf_counter() - start:.0f} s", flush=True)
+        if step % 500 == 0 or step == args.steps:
+            log.append({"step": step, **held_out_scores(model, 400, seed=10_000)})
+            print(json.dumps(log[-1]), flush=True)
+            save(model, args.out)
+    report = {"seconds": round(time.perf_counter() - start), "scores": log, "steps": args.steps}
+    (args.out / "pretraining.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
