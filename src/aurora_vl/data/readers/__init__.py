@@ -1,1 +1,76 @@
-"""readers of Aurora."""
+"""Readers: one file per annotation layout, chosen by `data.kind`.
+
+`read_retrieval` and `read_questions` are the ways in. Readers look at annotation files only;
+whether the listed media exist is `aurora_vl.data.media.require_media`'s question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from aurora_vl.data.readers import coco, jsonl
+from aurora_vl.data.records import CaptionedMedia, QuestionRecord, Splits
+from aurora_vl.errors import UserError
+
+__all__ = ["QUESTION_KINDS", "RETRIEVAL_KINDS", "read_questions", "read_retrieval"]
+
+RetrievalReader = Callable[[Path, Path, int], Splits[CaptionedMedia]]
+QuestionReader = Callable[[Path, Path, int], Splits[QuestionRecord]]
+
+RETRIEVAL_KINDS: dict[str, RetrievalReader] = {
+    "coco": coco.read_coco,
+    "flickr30k": coco.read_flickr30k,
+    "jsonl": jsonl.read_captions,
+}
+QUESTION_KINDS: dict[str, QuestionReader] = {"jsonl": jsonl.read_questions}
+
+_Reader = TypeVar("_Reader")
+
+
+def read_retrieval(
+    kind: str, annotations: str | Path, media: str | Path, *, seed: int
+) -> Splits[CaptionedMedia]:
+    """Read a retrieval data set.
+
+    Args:
+        kind: a key of `RETRIEVAL_KINDS`.
+        annotations: the folder with the layout's annotation files.
+        media: the folder that the listed paths are relative to.
+        seed: for holding out a tenth of the training media where a validation split lacks.
+
+    Raises:
+        UserError: names what is wrong, in which file (and line), and the way out.
+    """
+    reader = _reader_for(kind, RETRIEVAL_KINDS, "captions")
+    return reader(_folder(annotations, "annotations"), _folder(media, "media"), seed)
+
+
+def read_questions(
+    kind: str, annotations: str | Path, media: str | Path, *, seed: int
+) -> Splits[QuestionRecord]:
+    """Read a question-answering data set; arguments and errors as for `read_retrieval`.
+
+    `kind` is a key of `QUESTION_KINDS`. The test split's records may lack answers in the file;
+    then the validation file is scored (`Splits.scored` is "val").
+    """
+    reader = _reader_for(kind, QUESTION_KINDS, "questions")
+    return reader(_folder(annotations, "annotations"), _folder(media, "media"), seed)
+
+
+def _reader_for(kind: str, readers: dict[str, _Reader], what: str) -> _Reader:
+    if kind not in readers:
+        raise UserError(
+            f"data.kind {kind!r} is not known for {what}: choose one of {', '.join(readers)}"
+        )
+    return readers[kind]
+
+
+def _folder(path: str | Path, key: str) -> Path:
+    path = Path(path)
+    if path.is_file():
+        raise UserError(f"data.{key} is the file {path}: give the folder that holds it")
+    if not path.is_dir():
+        raise UserError(f"data.{key} is {path}, which does not exist: give an existing folder")
+    return path

@@ -1,0 +1,177 @@
+"""Looking a data set over before a processor's time is paid for: the logic of `aurora check-data`.
+
+Nothing is printed here; the command line shows the report.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from itertools import chain, combinations
+from typing import Any
+
+import numpy as np
+
+from aurora_vl.data.media import missing_media, probe_media
+from aurora_vl.data.records import CaptionedMedia, QuestionRecord, R, Record, Splits
+from aurora_vl.data.text import CAPTION_WORDS, QUESTION_WORDS, VIDEO_CAPTION_WORDS, count_words
+from aurora_vl.errors import UserError
+
+LISTED = 10
+"""How many examples of each fault a report names."""
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """Counts of one split; the file-related ones count media, each once.
+
+    Attributes:
+        media: distinct pictures or videos.
+        texts: captions or questions.
+        missing: media whose file is absent.
+        undecodable: media whose file was tried and cannot be decoded.
+        long_texts: texts that cleaning cuts, being longer than the word limit.
+        without_texts: media without a caption (or questions without an answer).
+    """
+
+    media: int
+    texts: int
+    missing: int
+    undecodable: int
+    long_texts: int
+    without_texts: int
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What was found.
+
+    Attributes:
+        splits: the counts by split; "test" is the split that is scored.
+        scored: the name of the file the scored split comes from.
+        notes: the reader's sentences about held-out splits.
+        missing: absent files over all splits, each counted once.
+        missing_first: the first ten of them.
+        decoded: how many files were decoded to see whether they can be.
+        undecodable: how many of those cannot.
+        undecodable_first: for the first ten, a sentence naming the file and the fault.
+        overlap: distinct media in both of two splits, by "train/val", "train/test", "val/test".
+        overlap_first: the first ten such media by the same names, where there are any.
+    """
+
+    splits: dict[str, SplitReport]
+    scored: str
+    notes: tuple[str, ...]
+    missing: int
+    missing_first: list[str]
+    decoded: int
+    undecodable: int
+    undecodable_first: list[str]
+    overlap: dict[str, int]
+    overlap_first: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every file is there and every one tried can be decoded; overlap only warns."""
+        return self.missing == 0 and self.undecodable == 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain values for JSON, with `ok`."""
+        return {"ok": self.ok, **asdict(self)}
+
+
+def check_splits(
+    splits: Splits[R], *, sample: int | None = None, seed: int = 0, threads: int | None = None
+) -> DataReport:
+    """Look a data set over.
+
+    Args:
+        splits: from a reader.
+        sample: how many media to decode, drawn at random from those present; None for all.
+        seed: of that draw.
+        threads: that decode at once; by default one per processor.
+    """
+    groups = splits.named()
+    present, missing = _look_for_files(list(chain.from_iterable(groups.values())))
+    tried = _draw(present, sample, seed)
+    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+        faults = list(pool.map(_fault, tried))
+    damaged = {str(record.path): fault for record, fault in zip(tried, faults) if fault}
+    overlap = _overlap(groups)
+    return DataReport(
+        splits={
+            name: _count(records, set(missing), set(damaged)) for name, records in groups.items()
+        },
+        scored=splits.scored,
+        notes=splits.notes,
+        missing=len(missing),
+        missing_first=missing[:LISTED],
+        decoded=len(tried),
+        undecodable=len(damaged),
+        undecodable_first=list(damaged.values())[:LISTED],
+        overlap={pair: len(shared) for pair, shared in overlap.items()},
+        overlap_first={pair: shared[:LISTED] for pair, shared in overlap.items() if shared},
+    )
+
+
+def _look_for_files(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
+    """Return one record per present file, and the absent paths."""
+    missing = missing_media(records)
+    absent = set(missing)
+    one_each = {str(record.path): record for record in records}
+    return [record for path, record in one_each.items() if path not in absent], missing
+
+
+def _draw(records: list[Record], sample: int | None, seed: int) -> list[Record]:
+    if sample is None or sample >= len(records):
+        return records
+    chosen = np.random.default_rng(seed).permutation(len(records))[:sample]
+    return [records[index] for index in sorted(chosen)]
+
+
+def _fault(record: Record) -> str | None:
+    try:
+        probe_media(record)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def _overlap(groups: dict[str, list[R]]) -> dict[str, list[str]]:
+    overlap: dict[str, list[str]] = {}
+    for (one, left), (two, right) in combinations(groups.items(), 2):
+        # One list in two roles was held out by us and said so in the notes.
+        others = set() if left is right else {os.path.normpath(r.path) for r in right}
+        shared = dict.fromkeys(os.path.normpath(record.path) for record in left)
+        overlap[f"{one}/{two}"] = [path for path in shared if path in others]
+    return overlap
+
+
+def _count(records: Sequence[Record], missing: set[str], damaged: set[str]) -> SplitReport:
+    paths = {str(record.path) for record in records}
+    return SplitReport(
+        media=len(paths),
+        texts=sum(len(_texts(record)) for record in records),
+        missing=len(paths & missing),
+        undecodable=len(paths & damaged),
+        long_texts=sum(
+            count_words(text) > _limit(record) for record in records for text in _texts(record)
+        ),
+        without_texts=sum(not _needed(record) for record in records),
+    )
+
+
+def _texts(record: Record) -> tuple[str, ...]:
+    return record.captions if isinstance(record, CaptionedMedia) else (record.question,)
+
+
+def _needed(record: Record) -> tuple[str, ...]:
+    return record.captions if isinstance(record, CaptionedMedia) else record.answers
+
+
+def _limit(record: Record) -> int:
+    if isinstance(record, QuestionRecord):
+        return QUESTION_WORDS
+    return VIDEO_CAPTION_WORDS if record.kind == "video" else CAPTION_WORDS

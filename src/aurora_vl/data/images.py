@@ -1,0 +1,140 @@
+"""Pictures of any kind a user has become upright RGB.
+
+Everything a file can do wrong (absent, empty, truncated, no picture, far too large) ends in one
+`UserError` that names it. Colours keep their meaning: what is transparent lies on white, 16-bit
+grey is scaled and not clipped, the camera's orientation is applied, an animation gives its first
+frame.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from aurora_vl.errors import UserError
+
+MAX_PIXELS = 89_478_485
+"""Largest picture that is decoded: 256 MiB as RGB, the size from which Pillow itself warns."""
+
+# A list and not "whatever Pillow knows": its EPS reader, for one, runs an external program.
+_FORMATS = tuple("AVIF BMP DIB GIF ICO JPEG JPEG2000 MPO PNG PPM TIFF WEBP".split())
+
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_WIDE_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+
+
+def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Open a picture file as an upright 8-bit RGB image.
+
+    Transparency is composited on white; wide grey is scaled to 8 bits; CMYK and palettes are
+    converted; EXIF orientation is applied; of an animation or a stack the first frame is taken.
+
+    Args:
+        path: the file.
+        max_pixels: largest width x height that is decoded; judged by the header, before any pixel
+            is decoded.
+
+    Raises:
+        UserError: the file is absent, unreadable, empty, truncated, no picture or too large.
+    """
+    path = Path(path)
+    _refuse_non_files(path)
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            _refuse_bombs(path, image.width * image.height, max_pixels)
+            image.load()
+            return _to_rgb(_upright(image), image.format)
+    except UserError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_large(path, "too many", max_pixels) from None
+    except UnidentifiedImageError:
+        raise UserError(
+            f"{path} is not a picture that can be read: give a JPEG, PNG, WebP, GIF, BMP or TIFF "
+            "file, or take it out of the annotations"
+        ) from None
+    except PermissionError:
+        raise UserError(f"{path} may not be read: change its permissions") from None
+    # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, IndexError, ... on
+    # damaged files; whichever it is, the file is what the user must mend.
+    except Exception as error:
+        raise UserError(
+            f"{path} is damaged and cannot be decoded ({error}): replace the file or take it out "
+            "of the annotations"
+        ) from error
+
+
+def _refuse_non_files(path: Path) -> None:
+    try:
+        size = path.stat().st_size
+    except (OSError, ValueError):  # ValueError: a NUL character in the name
+        raise UserError(
+            f"{path} does not exist: check data.media and the paths in the annotations"
+        ) from None
+    if path.is_dir():
+        raise UserError(f"{path} is a folder where a picture was expected")
+    if size == 0:
+        raise UserError(f"{path} is empty (0 bytes): replace the file or take it out")
+
+
+def _refuse_bombs(path: Path, pixels: int, max_pixels: int) -> None:
+    if pixels > max_pixels:
+        raise _too_large(path, f"{pixels:,}", max_pixels)
+
+
+def _too_large(path: Path, pixels: str, max_pixels: int) -> UserError:
+    return UserError(
+        f"{path} has {pixels} pixels where at most {max_pixels:,} are decoded: scale it down"
+    )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation (Pillow's TIFF reader has already done so and dropped the tag)."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION_TAG)
+    except Exception:  # a broken metadata block must not cost a good picture
+        return image
+    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if method is None else image.transpose(method)
+
+
+def _to_rgb(image: Image.Image, file_format: str | None) -> Image.Image:
+    if image.mode in _WIDE_GREY:
+        # Pillow widens every 16-bit PGM to 0 to 65535 and calls it a 32-bit integer image.
+        sixteen_bit = image.mode.startswith("I;16") or (image.mode == "I" and file_format == "PPM")
+        grey = _scale_grey(np.asarray(image), 65535.0 if sixteen_bit else None)
+        return Image.fromarray(grey).convert("RGB")
+    if image.has_transparency_data:
+        return _on_white(image)
+    return image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    layer = image.convert("RGBA")
+    white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, layer).convert("RGB")
+
+
+def _scale_grey(values: np.ndarray, white: float | None) -> np.ndarray:
+    """Scale wide grey values (H, W) to uint8 (H, W), black at 0 and white at `white`.
+
+    32-bit integers and floats (`white` None) promise no range: the smallest usual one that holds
+    the values is taken (1 for floats, 255, 65535), else their own maximum.
+    """
+    grey = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    if white is None:
+        top = float(grey.max(initial=0.0))
+        usual = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (255.0, 65535.0)
+        white = next((limit for limit in usual if top <= limit), top)
+    return np.rint(np.clip(grey / white, 0.0, 1.0) * 255.0).astype(np.uint8)

@@ -1,0 +1,144 @@
+"""Reading annotation files: whatever is wrong with one becomes a sentence with file and place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from aurora_vl.data.text import is_blank
+from aurora_vl.errors import UserError
+
+Entry = dict[str, Any]
+
+
+def read_json(path: Path) -> Any:
+    """Return a JSON file's value.
+
+    Raises:
+        UserError: the file cannot be read, or is not JSON (with line and column).
+    """
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path} is not valid JSON, line {error.lineno} column {error.colno} ({error.msg}): "
+            "mend it or download it again"
+        ) from None
+    except RecursionError:
+        raise UserError(f"{path} is nested too deeply to be an annotation file") from None
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[str, Entry]]:
+    """Yield (place, entry) for each line that is not blank; the place is "FILE line N".
+
+    Raises:
+        UserError: a line is not a JSON object, or writes a key twice.
+    """
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        place = f"{path} line {number}"
+        try:
+            entry = json.loads(line, object_pairs_hook=_no_duplicates)
+        except json.JSONDecodeError as error:
+            raise UserError(
+                f"{place} is not valid JSON ({error.msg} at column {error.colno}): write one "
+                "object a line"
+            ) from None
+        except _DuplicateKeyError as error:
+            raise UserError(f"{place} has the key {error.args[0]!r} twice: keep one") from None
+        except RecursionError:
+            raise UserError(f"{place} is nested too deeply: write one flat object a line") from None
+        yield place, as_object(entry, place)
+
+
+def read_text(path: Path) -> str:
+    """Return a text file's content, with or without a byte-order mark.
+
+    Raises:
+        UserError: the file is absent, may not be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: check data.annotations") from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): check the file") from None
+
+
+def as_object(value: Any, place: str) -> Entry:
+    """Return a JSON object, or raise a UserError saying what stands at `place` instead."""
+    if not isinstance(value, dict):
+        raise UserError(f"{place} is {_kind(value)}, not an object like {{...}}")
+    return value
+
+
+def as_list(value: Any, place: str) -> list[Any]:
+    """Return a JSON list, or raise a UserError saying what stands at `place` instead."""
+    if not isinstance(value, list):
+        raise UserError(f"{place} is {_kind(value)}, not a list like [...]")
+    return value
+
+
+def text_of(entry: Entry, key: str, place: str) -> str:
+    """Return the text under a key.
+
+    Raises:
+        UserError: the key is missing, not text, or only blanks.
+    """
+    value = _present(entry, key, place)
+    if not isinstance(value, str):
+        raise UserError(f"{place}: {key!r} is {_kind(value)}, not text in quotes")
+    if not value.strip():
+        raise UserError(f"{place}: {key!r} is empty")
+    return value
+
+
+def texts_of(entry: Entry, key: str, place: str) -> tuple[str, ...]:
+    """Return the text, or the list of texts, under a key.
+
+    Raises:
+        UserError: the key is missing, its list is empty, or an entry is not text or has no words.
+    """
+    value = _present(entry, key, place)
+    texts = value if isinstance(value, list) else [value]
+    if not texts:
+        raise UserError(f"{place}: {key!r} is an empty list: write at least one, or drop the entry")
+    for text in texts:
+        if not isinstance(text, str):
+            raise UserError(f"{place}: {key!r} holds {_kind(text)} where text in quotes belongs")
+        if is_blank(text):
+            raise UserError(f"{place}: {key!r} holds {text!r}, which has no words")
+    return tuple(texts)
+
+
+def _present(entry: Entry, key: str, place: str) -> Any:
+    if key not in entry:
+        found = ", ".join(map(repr, entry)) or "none"
+        raise UserError(f"{place} has no key {key!r} (its keys: {found})")
+    return entry[key]
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false"}
+    names |= {int: "a number", float: "a number", type(None): "null"}
+    return names[type(value)]
+
+
+class _DuplicateKeyError(Exception):
+    """Carries the key a JSON object writes twice."""
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> Entry:
+    entry: Entry = {}
+    for key, value in pairs:
+        if key in entry:
+            raise _DuplicateKeyError(key)
+        entry[key] = value
+    return entry

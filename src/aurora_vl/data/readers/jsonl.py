@@ -1,0 +1,99 @@
+"""Anyone's own data: a folder with train.jsonl and, if there are any, val.jsonl and test.jsonl.
+
+A line is `{"image" | "video": path, "caption": text or [texts]}` for retrieval, or
+`{"image" | "video": path, "question": text, "answer": text or [texts]}` for question answering.
+Other keys are left alone, so that one file may serve both. Paths are relative to `media`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from aurora_vl.data.readers.files import Entry, read_json_lines, text_of, texts_of
+from aurora_vl.data.readers.splitting import complete_splits, join_captions
+from aurora_vl.data.records import CaptionedMedia, MediaKind, QuestionRecord, R, Splits
+from aurora_vl.errors import UserError
+
+
+def read_captions(annotations: Path, media: Path, seed: int) -> Splits[CaptionedMedia]:
+    """Read captions; lines of the same picture or video become one record."""
+    train, val, test = _read_files(annotations, media, _captions_in)
+    return complete_splits(train, val, test, seed=seed, where=str(annotations))
+
+
+def read_questions(annotations: Path, media: Path, seed: int) -> Splits[QuestionRecord]:
+    """Read questions; `question_id` is taken where given, else it is the line's number.
+
+    Only the test file may lack answers, and then all of them; then it cannot be scored.
+    """
+    train, val, test = _read_files(annotations, media, _questions_in)
+    for name, records in (("train", train), ("val", val)):
+        unanswered = next((record for record in records or [] if not record.answers), None)
+        if unanswered is not None:
+            raise UserError(
+                f"{annotations / name}.jsonl: question {unanswered.question_id!r} has no key "
+                "'answer': only test.jsonl may leave answers out"
+            )
+    if test and not any(record.answers for record in test):
+        test = None
+    elif test and not all(record.answers for record in test):
+        first = next(record for record in test if not record.answers)
+        raise UserError(
+            f"{annotations / 'test.jsonl'}: question {first.question_id!r} has no key 'answer' "
+            "where others have one: answer all questions or none"
+        )
+    return complete_splits(train, val, test, seed=seed, where=str(annotations))
+
+
+def _read_files(
+    annotations: Path, media: Path, read: Callable[[Path, Path], list[R]]
+) -> tuple[list[R], list[R] | None, list[R] | None]:
+    train, val, test = (annotations / f"{split}.jsonl" for split in ("train", "val", "test"))
+    if not train.is_file():
+        raise UserError(
+            f"{train} does not exist: write one JSON object a line there, such as "
+            '{"image": "a.jpg", "caption": "a dog"}, or correct data.annotations'
+        )
+    return (
+        read(train, media),
+        read(val, media) if val.is_file() else None,
+        read(test, media) if test.is_file() else None,
+    )
+
+
+def _captions_in(path: Path, media: Path) -> list[CaptionedMedia]:
+    records: list[CaptionedMedia] = []
+    kinds: dict[str, MediaKind] = {}
+    for place, entry in read_json_lines(path):
+        name, kind = _medium(entry, place)
+        if kinds.setdefault(name, kind) != kind:
+            raise UserError(f"{place}: {name} is listed as an image and as a video: choose one")
+        records.append(CaptionedMedia(name, media / name, kind, texts_of(entry, "caption", place)))
+    return join_captions(records)
+
+
+def _questions_in(path: Path, media: Path) -> list[QuestionRecord]:
+    records: list[QuestionRecord] = []
+    seen: set[int | str] = set()
+    for place, entry in read_json_lines(path):
+        name, kind = _medium(entry, place)
+        identity = entry.get("question_id", int(place.rsplit(" ", 1)[1]))
+        if isinstance(identity, bool) or not isinstance(identity, int | str):
+            raise UserError(f"{place}: 'question_id' must be a whole number or text")
+        if identity in seen:
+            raise UserError(f"{place}: question_id {identity!r} is taken: give each line its own")
+        seen.add(identity)
+        question = text_of(entry, "question", place)
+        answers = texts_of(entry, "answer", place) if "answer" in entry else ()
+        records.append(QuestionRecord(identity, name, media / name, kind, question, answers))
+    return records
+
+
+def _medium(entry: Entry, place: str) -> tuple[str, MediaKind]:
+    kinds: tuple[MediaKind, ...] = ("image", "video")
+    given = [kind for kind in kinds if kind in entry]
+    if len(given) != 1:
+        found = "both" if given else "neither"
+        raise UserError(f"{place} has {found} of the keys 'image' and 'video': write one of them")
+    return text_of(entry, given[0], place), given[0]

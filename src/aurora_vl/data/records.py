@@ -1,0 +1,85 @@
+"""The records every reader returns and everything else consumes.
+
+A record names one medium (a picture or a video) by its path and carries what was written about it.
+Records are small and immutable; pixels are decoded only when a data set asks for them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, Literal, TypeVar
+
+MediaKind = Literal["image", "video"]
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionedMedia:
+    """One picture or video with its captions.
+
+    Attributes:
+        media_id: the path as the annotation file writes it; unique within a split.
+        path: where the file lies.
+        kind: "image" or "video".
+        captions: at least one caption, as written (not cleaned).
+    """
+
+    media_id: str
+    path: Path
+    kind: MediaKind
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionRecord:
+    """One question about one picture or video.
+
+    Attributes:
+        question_id: unique within a split; what a server file is keyed by.
+        media_id: the path as the annotation file writes it.
+        path: where the file lies.
+        kind: "image" or "video".
+        question: the question as written.
+        answers: all annotators' answers, repeated as given; empty where the split has none.
+        answer_type: the benchmark's own class of the answer, "" if it has none.
+        question_type: the benchmark's own class of the question, "" if it has none.
+        source: which data set the row comes from where a layout mixes several, else "".
+    """
+
+    question_id: int | str
+    media_id: str
+    path: Path
+    kind: MediaKind
+    question: str
+    answers: tuple[str, ...]
+    answer_type: str = ""
+    question_type: str = ""
+    source: str = ""
+
+
+Record = CaptionedMedia | QuestionRecord
+R = TypeVar("R", CaptionedMedia, QuestionRecord)
+
+
+@dataclass(frozen=True)
+class Splits(Generic[R]):
+    """The three splits of a data set.
+
+    Attributes:
+        train: what is trained on.
+        val: what the best checkpoint is chosen on.
+        test: **the records that are scored**, whichever file they come from.
+        scored: the name of the split that `test` was read from: "test", or "val" where the
+            test file is absent or has no answers (DESIGN.md 7.7). Belongs in metrics.json.
+        notes: sentences for the log about what was held out or stood in.
+    """
+
+    train: list[R]
+    val: list[R]
+    test: list[R]
+    scored: str = "test"
+    notes: tuple[str, ...] = field(default=())
+
+    def named(self) -> dict[str, list[R]]:
+        """Return the splits by name, in the order train, val, test."""
+        return {"train": self.train, "val": self.val, "test": self.test}
