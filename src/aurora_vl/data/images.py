@@ -19,7 +19,8 @@ MAX_PIXELS = 89_478_485
 """Largest picture that is decoded: 256 MiB as RGB, the size from which Pillow itself warns."""
 
 # A list and not "whatever Pillow knows": its EPS reader, for one, runs an external program.
-_FORMATS = tuple("AVIF BMP DIB GIF ICO JPEG JPEG2000 MPO PNG PPM TIFF WEBP".split())
+# (Phones' MPO files are read as JPEG, of which they are an extension.)
+_FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
