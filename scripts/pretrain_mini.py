@@ -151,7 +151,7 @@ class Pretraining(nn.Module):
         answers, answer_mask = self.ids(batch["answers"])
         answers = answers.clone()
         answers[:, 0] = self.tokenizer.bos_token_id
-        cross = model.text_decoder.cross_keys(asked, mask)
+        cross = model.question_keys(asked, mask)
         logits = model.answer_logits(answers, answer_mask, cross)[:, :-1]
         labels = answers[:, 1:].masked_fill(answer_mask[:, 1:] == 0, -100)
         return F.cross_entropy(logits.flatten(0, 1), labels.flatten())
@@ -214,7 +214,7 @@ def save(model: Pretraining, out: Path, half: bool = True) -> None:
         metadata={"format": "pt"},
     )
     config = model.retrieval.config
-    config.temperature = round(model.retrieval.temperature.weight.item(), 6)
+    config.itc_temperature = round(model.retrieval.temperature.weight.item(), 6)
     config.save_pretrained(out)
     model.tokenizer.save_pretrained(out)
 
