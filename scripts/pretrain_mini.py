@@ -214,7 +214,7 @@ def save(model: Pretraining, out: Path, half: bool = True) -> None:
         metadata={"format": "pt"},
     )
     config = model.retrieval.config
-    config.itc_temperature = round(model.retrieval.temperature.weight.item(), 6)
+    config.contrastive_temperature = round(model.retrieval.temperature.weight.item(), 6)
     config.save_pretrained(out)
     model.tokenizer.save_pretrained(out)
 
