@@ -580,6 +580,7 @@ class BlipPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _no_split_modules = ("BlipVisionLayer", "BlipTextLayer")
     _skip_keys_device_placement = ("past_key_values",)
+    _keys_to_ignore_on_load_unexpected = (r"\.position_ids$",)  # a buffer in older folders
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -1,0 +1,98 @@
+"""Reading and fitting a checkpoint's tensors: files to names and tensors, positions to a size.
+
+Knows file formats and tensor shapes, not where folders come from (``load.py``).
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from aurora_vl.errors import UserError
+
+SAFE, PICKLED = "model.safetensors", "pytorch_model.bin"
+POSITIONS = "vision_model.embeddings.position_embedding"
+
+
+def read_state(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a transformers folder, by name, on the CPU in the types they are stored in.
+
+    Safetensors are preferred to ``.bin``, which is read without executing pickled code; both
+    may be cut into shards with an index.
+
+    Raises:
+        UserError: if there is no weights file or one cannot be read.
+    """
+    for name in (SAFE, PICKLED):
+        index = folder / f"{name}.index.json"
+        if (folder / name).is_file():
+            return _read_file(folder / name)
+        if index.is_file():
+            shards = sorted(set(_read_index(index).values()))
+            state: dict[str, Tensor] = {}
+            for shard in shards:
+                state.update(_read_file(folder / shard))
+            return state
+    raise UserError(f"{folder} holds neither {SAFE} nor {PICKLED}; give a folder with weights")
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))["weight_map"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not an index of weight files; fetch it again") from error
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (OSError, ValueError, RuntimeError, EOFError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be read ({error}); fetch or save it again") from error
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} holds more than tensors and is not read; save it as safetensors"
+        ) from error
+
+
+def interpolate_positions(positions: Tensor, grid: int) -> Tensor:
+    """Position embeddings for another number of patches, bicubically (as BLIP does).
+
+    Args:
+        positions: (1, 1 + n * n, d), the class token's first, which is kept as it is.
+        grid: the wanted number of patches along a side.
+
+    Returns:
+        (1, 1 + grid * grid, d), of the given type.
+
+    Raises:
+        ValueError: if the patches do not form a square.
+    """
+    first, patches = positions[:, :1], positions[:, 1:]
+    side = round(patches.shape[1] ** 0.5)
+    if side * side != patches.shape[1]:
+        raise ValueError(f"{patches.shape[1]} patch positions do not form a square")
+    if side == grid:
+        return positions
+    square = patches.reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    if square.dtype in (torch.float16, torch.bfloat16):
+        square = square.float()
+    square = F.interpolate(square, size=(grid, grid), mode="bicubic", align_corners=False)
+    patches = square.permute(0, 2, 3, 1).flatten(1, 2).to(positions.dtype)
+    return torch.cat([first, patches], dim=1)
+
+
+def first_few(names: Iterable[str], count: int = 3) -> str:
+    """The first names of a set in order, and how many more there are."""
+    ordered = sorted(names)
+    more = len(ordered) - count
+    return ", ".join(ordered[:count]) + (f" and {more} more" if more > 0 else "")
