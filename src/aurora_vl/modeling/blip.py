@@ -576,6 +576,7 @@ class BlipPreTrainedModel(PreTrainedModel):
 
     config_class = BlipConfig
     base_model_prefix = "blip"
+    main_input_name = "pixel_values"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _no_split_modules = ("BlipVisionLayer", "BlipTextLayer")
@@ -604,6 +605,7 @@ class BlipTextDecoder(BlipPreTrainedModel, GenerationMixin):
 
     config_class = BlipTextConfig
     base_model_prefix = "bert"
+    main_input_name = "input_ids"
     _tied_weights_keys = {  # noqa: RUF012 (transformers' form)
         "cls.predictions.decoder.bias": "cls.predictions.bias",
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
@@ -890,14 +892,16 @@ class BlipForQuestionAnswering(BlipPreTrainedModel):
         states = self.encode_question(pixel_values, question_ids, question_mask)
         text_config = self.config.text_config
         start = question_ids.new_full((len(states), 1), text_config.bos_token_id)
+        defaults = {
+            "attention_mask": torch.ones_like(start),
+            "eos_token_id": text_config.sep_token_id,
+            "pad_token_id": text_config.pad_token_id,
+            "do_sample": False,
+        }
         return self.text_decoder.generate(
             input_ids=start,
-            attention_mask=torch.ones_like(start),
             cross=self.question_keys(states, question_mask),
-            eos_token_id=text_config.sep_token_id,
-            pad_token_id=text_config.pad_token_id,
             max_new_tokens=max_new_tokens,
             num_beams=num_beams,
-            do_sample=kwargs.pop("do_sample", False),
-            **kwargs,
+            **(defaults | kwargs),
         )

@@ -39,6 +39,7 @@ _UNUSED = {  # what a task does not use of a checkpoint that holds more
     "retrieval": ("text_decoder.",),
     "vqa": ("vision_proj.", "text_proj.", "itm_head.", "temperature."),
 }
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 _SMALL_FILES = ("*.json", "*.txt", "model*.safetensors")
 
 
@@ -115,6 +116,8 @@ def load_tokenizer(name: str | os.PathLike[str]) -> PreTrainedTokenizerBase:
     """
     folder = _folder(name)
     try:
+        if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+            raise FileNotFoundError(_TOKENIZER_FILES)  # transformers would make an empty one
         return AutoTokenizer.from_pretrained(folder, use_fast=True, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
