@@ -1,0 +1,239 @@
+"""Anyone's own data, right and wrong, and what is held out where files lack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aurora_vl.data.readers import read_questions, read_retrieval
+from aurora_vl.data.readers.splitting import hold_out
+from aurora_vl.data.records import CaptionedMedia
+from aurora_vl.errors import UserError
+
+
+def pictures(*names: str) -> list[dict[str, Any]]:
+    return [{"image": name, "caption": f"about {name}"} for name in names]
+
+
+def many(count: int, prefix: str = "") -> list[dict[str, Any]]:
+    return pictures(*(f"{prefix}{index}.jpg" for index in range(count)))
+
+
+def test_three_files(write_lines: Any, tmp_path: Path) -> None:
+    lines = [
+        {"image": "a.jpg", "caption": "one", "photographer": "someone"},
+        {"video": "b.mp4", "caption": ["two", "three"]},
+        "",
+        {"image": "a.jpg", "caption": ["four"]},
+    ]
+    write_lines("train.jsonl", lines)
+    write_lines("val.jsonl", pictures("c.jpg"))
+    write_lines("test.jsonl", [{"image": "/abs/d.jpg", "caption": "x"}])
+    media = tmp_path / "media"
+    media.mkdir()
+    splits = read_retrieval("jsonl", tmp_path, media, seed=0)
+    assert splits.train == [
+        CaptionedMedia("a.jpg", media / "a.jpg", "image", ("one", "four")),
+        CaptionedMedia("b.mp4", media / "b.mp4", "video", ("two", "three")),
+    ]
+    assert splits.test[0].path == Path("/abs/d.jpg")
+    assert splits.scored == "test"
+    assert splits.notes == ()
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_fine(tmp_path: Path) -> None:
+    content = '{"image": "a.jpg", "caption": "Ü\u2028x"}\r\n{"image": "b.jpg", "caption": "y"}\r\n'
+    for split in ("train", "val", "test"):
+        (tmp_path / f"{split}.jsonl").write_bytes(b"\xef\xbb\xbf" + content.encode())
+    splits = read_retrieval("jsonl", tmp_path, tmp_path, seed=0)
+    assert splits.train[0].captions == ("Ü\u2028x",)
+
+
+def test_the_same_file_may_be_all_three_splits(write_lines: Any, tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        write_lines(f"{split}.jsonl", many(100))
+    splits = read_retrieval("jsonl", tmp_path, tmp_path, seed=0)
+    assert splits.train == splits.val == splits.test
+    assert len(splits.train) == 100
+
+
+def test_without_a_validation_file_a_tenth_is_held_out(write_lines: Any, tmp_path: Path) -> None:
+    write_lines("train.jsonl", many(50))
+    write_lines("test.jsonl", many(3, "t"))
+    splits = read_retrieval("jsonl", tmp_path, tmp_path, seed=0)
+    assert (len(splits.train), len(splits.val), len(splits.test)) == (45, 5, 3)
+    assert splits.scored == "test"
+    assert splits.notes == ("val: a seeded tenth of the training media was held out (5 of 50)",)
+
+
+def test_without_a_test_file_the_validation_file_is_scored(
+    write_lines: Any, tmp_path: Path
+) -> None:
+    write_lines("train.jsonl", many(50))
+    write_lines("val.jsonl", many(3, "v"))
+    splits = read_retrieval("jsonl", tmp_path, tmp_path, seed=0)
+    assert [record.media_id for record in splits.test] == ["v0.jpg", "v1.jpg", "v2.jpg"]
+    assert splits.scored == "val"
+    assert (len(splits.train), len(splits.val)) == (45, 5)
+    assert {r.media_id for r in splits.val}.isdisjoint(r.media_id for r in splits.test)
+    assert "the validation file is what is scored" in splits.notes[1]
+
+
+def test_with_a_training_file_alone_the_held_out_media_are_scored(
+    write_lines: Any, tmp_path: Path
+) -> None:
+    write_lines("train.jsonl", many(20))
+    splits = read_retrieval("jsonl", tmp_path, tmp_path, seed=0)
+    assert (len(splits.train), len(splits.val)) == (18, 2)
+    assert splits.test == splits.val
+    assert splits.scored == "val"
+    assert len(splits.notes) == 2
+
+
+def records(names: list[str]) -> list[CaptionedMedia]:
+    return [CaptionedMedia(name, Path(name), "image", ("x",)) for name in names]
+
+
+def test_held_out_media_are_seeded_disjoint_and_independent_of_order() -> None:
+    names = [f"{index}.jpg" for index in range(100)]
+    kept, held = hold_out(records(names), 3, "here")
+    assert len(held) == 10
+    assert {r.media_id for r in kept} | {r.media_id for r in held} == set(names)
+    assert len(kept) + len(held) == 100
+    assert kept == [r for r in records(names) if r not in held]  # in the order of the file
+    assert hold_out(records(names), 3, "here") == (kept, held)
+    assert set(hold_out(records(names[::-1]), 3, "here")[1]) == set(held)
+    assert set(hold_out(records(names), 4, "here")[1]) != set(held)
+
+
+def test_all_records_of_a_medium_go_to_one_side() -> None:
+    kept, held = hold_out(records(["a", "b", "a", "b", "a"]), 0, "here")
+    assert {r.media_id for r in kept}.isdisjoint(r.media_id for r in held)
+    assert len(kept) + len(held) == 5
+
+
+def test_one_medium_is_too_few_to_hold_out(write_lines: Any, tmp_path: Path) -> None:
+    write_lines("train.jsonl", pictures("a.jpg"))
+    with pytest.raises(UserError, match="has one medium, too few to hold out"):
+        read_retrieval("jsonl", tmp_path, tmp_path, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"image": "a.jpg", "caption": "x"', r"line 2 is not valid JSON \(.*\): write one object"),
+        ("[" * 100_000, r"line 2 is nested too deeply"),
+        ("not json", r"line 2 is not valid JSON"),
+        ('["a.jpg", "x"]', r"line 2 is a list, not an object"),
+        ("null", r"line 2 is null, not an object"),
+        ('{"image": "a.jpg", "image": "b.jpg"}', r"line 2 has the key 'image' twice"),
+        ({"caption": "x"}, r"line 2 has neither of the keys 'image' and 'video'"),
+        ({"image": "a", "video": "b", "caption": "x"}, r"line 2 has both of the keys"),
+        ({"image": "a.jpg"}, r"line 2 has no key 'caption' \(its keys: 'image'\)"),
+        (
+            {"image": "a.jpg", "captions": "x"},
+            r"no key 'caption' \(its keys: 'image', 'captions'\)",
+        ),
+        ({"image": "a.jpg", "caption": []}, r"line 2: 'caption' is an empty list"),
+        ({"image": "a.jpg", "caption": ""}, r"line 2: 'caption' holds '', which has no words"),
+        ({"image": "a.jpg", "caption": ["x", "!"]}, r"holds '!', which has no words"),
+        ({"image": "a.jpg", "caption": 3}, r"line 2: 'caption' holds a number where text"),
+        ({"image": "a.jpg", "caption": {"en": "x"}}, r"'caption' holds an object"),
+        ({"image": ["a.jpg"], "caption": "x"}, r"line 2: 'image' is a list, not text"),
+        ({"image": True, "caption": "x"}, r"'image' is true or false, not text"),
+        ({"image": "", "caption": "x"}, r"line 2: 'image' is empty"),
+        ({"video": "first.jpg", "caption": "x"}, r"first\.jpg is listed as an image and as a vid"),
+    ],
+)
+def test_wrong_lines_are_placed(write_lines: Any, tmp_path: Path, line: Any, message: str) -> None:
+    path = write_lines("train.jsonl", [*pictures("first.jpg"), line])
+    with pytest.raises(UserError, match=message) as caught:
+        read_retrieval("jsonl", tmp_path, tmp_path, seed=0)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_files_are_named(write_lines: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"train\.jsonl does not exist: write one JSON object"):
+        read_retrieval("jsonl", tmp_path, tmp_path, seed=0)
+    write_lines("train.jsonl", [])
+    with pytest.raises(UserError, match="the training split is empty"):
+        read_retrieval("jsonl", tmp_path, tmp_path, seed=0)
+    write_lines("train.jsonl", many(3))
+    write_lines("val.jsonl", [])
+    with pytest.raises(UserError, match="the validation split is empty"):
+        read_retrieval("jsonl", tmp_path, tmp_path, seed=0)
+    (tmp_path / "val.jsonl").write_bytes('{"image": "é"}'.encode("latin-1"))
+    with pytest.raises(UserError, match=r"val\.jsonl is not UTF-8 text \(byte 11\)"):
+        read_retrieval("jsonl", tmp_path, tmp_path, seed=0)
+
+
+def test_wrong_folders_and_kinds_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.annotations is .*nowhere, which does not exist"):
+        read_retrieval("jsonl", tmp_path / "nowhere", tmp_path, seed=0)
+    with pytest.raises(UserError, match=r"data\.media is .*nowhere, which does not exist"):
+        read_retrieval("jsonl", tmp_path, tmp_path / "nowhere", seed=0)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"data\.annotations is the file .*give the folder"):
+        read_retrieval("jsonl", tmp_path / "file", tmp_path, seed=0)
+    with pytest.raises(UserError, match=r"'cocoa' is not known for captions: choose one of coco,"):
+        read_retrieval("cocoa", tmp_path, tmp_path, seed=0)
+    with pytest.raises(UserError, match=r"'coco' is not known for questions: choose one of jsonl"):
+        read_questions("coco", tmp_path, tmp_path, seed=0)
+
+
+def asked(name: str, *answers: str, **more: Any) -> dict[str, Any]:
+    line: dict[str, Any] = {"image": name, "question": f"what is {name}?", **more}
+    if answers:
+        line["answer"] = answers[0] if len(answers) == 1 else list(answers)
+    return line
+
+
+def test_questions(write_lines: Any, tmp_path: Path) -> None:
+    lines = [asked("a.jpg", "yes"), asked("a.jpg", "red", "red", "blue", question_id="q7")]
+    write_lines("train.jsonl", lines)
+    write_lines("val.jsonl", [asked("b.jpg", "no")])
+    write_lines("test.jsonl", [asked("c.jpg", "two")])
+    splits = read_questions("jsonl", tmp_path, tmp_path, seed=0)
+    first, second = splits.train
+    assert (first.question_id, first.answers) == (1, ("yes",))
+    assert (second.question_id, second.answers) == ("q7", ("red", "red", "blue"))
+    assert first.question == "what is a.jpg?"
+    assert first.path == tmp_path / "a.jpg"
+    assert splits.scored == "test"
+
+
+def test_an_unanswered_test_file_cannot_be_scored(write_lines: Any, tmp_path: Path) -> None:
+    write_lines("train.jsonl", [asked(f"{i}.jpg", "yes") for i in range(10)])
+    write_lines("val.jsonl", [asked("v.jpg", "no")])
+    write_lines("test.jsonl", [asked("c.jpg"), asked("d.jpg")])
+    splits = read_questions("jsonl", tmp_path, tmp_path, seed=0)
+    assert splits.scored == "val"
+    assert [record.media_id for record in splits.test] == ["v.jpg"]
+    assert len(splits.val) == 1
+    assert splits.val[0].media_id != "v.jpg"
+
+
+@pytest.mark.parametrize(
+    ("split", "lines", "message"),
+    [
+        ("train", [asked("a.jpg")], r"train\.jsonl: question 1 has no key 'answer'"),
+        ("val", [asked("a.jpg", "x"), asked("b.jpg")], r"val\.jsonl: question 2 has no key"),
+        ("test", [asked("a.jpg", "x"), asked("b.jpg")], r"answer all questions or none"),
+        ("train", [{"image": "a", "answer": "x"}], r"line 1 has no key 'question'"),
+        ("train", [asked("a", "x", question=7)], r"line 1: 'question' is a number"),
+        ("train", [{**asked("a"), "answer": []}], r"'answer' is an empty list"),
+        ("train", [asked("a", "x", question_id=1.5)], r"'question_id' must be a whole number"),
+        ("train", [asked("a", "x", question_id=2), asked("a", "y")], r"line 2: question_id 2 is"),
+    ],
+)
+def test_wrong_questions(
+    write_lines: Any, tmp_path: Path, split: str, lines: list[Any], message: str
+) -> None:
+    for name in ("train", "val", "test"):
+        write_lines(f"{name}.jsonl", [asked("z.jpg", "x")])
+    write_lines(f"{split}.jsonl", lines)
+    with pytest.raises(UserError, match=message):
+        read_questions("jsonl", tmp_path, tmp_path, seed=0)
