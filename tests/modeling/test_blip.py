@@ -10,7 +10,12 @@ import torch
 from torch import Tensor, nn
 from transformers import BlipConfig
 
-from aurora_vl.modeling.blip import BlipForQuestionAnswering, BlipForRetrieval, CrossKeys
+from aurora_vl.modeling.blip import (
+    AnswerCache,
+    BlipForQuestionAnswering,
+    BlipForRetrieval,
+    CrossKeys,
+)
 
 Fill = Callable[..., nn.Module]
 
@@ -252,26 +257,24 @@ def test_generation_with_and_without_cache(
 
 @torch.no_grad()
 @pytest.mark.parametrize("gated", [False, True])
-def test_cached_logits_equal_whole_ones(
-    vqa: Any, pixels: Tensor, ids: Tensor, mask: Tensor, gated: bool
+@pytest.mark.parametrize("masked", [False, True])
+def test_decoding_in_pieces_equals_decoding_at_once(
+    vqa: Any, pixels: Tensor, ids: Tensor, mask: Tensor, gated: bool, masked: bool
 ) -> None:
+    """Two, three and one token at a time; padding stands in the midst of a row as well."""
     if gated:
         put_gates(vqa)
+    padding = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 0, 1, 1, 0, 1], [1, 1, 0, 1, 1, 1]])
     cross = vqa.question_keys(vqa.encode_question(pixels, ids, mask), mask)
-    start = torch.full((3, 1), vqa.config.text_config.bos_token_id)
-    out = vqa.text_decoder.generate(
-        start,
-        attention_mask=torch.ones_like(start),
-        cross=cross,
-        max_new_tokens=6,
-        eos_token_id=None,
-        pad_token_id=0,
-        do_sample=False,
-        output_logits=True,
-        return_dict_in_generate=True,
-    )
-    whole = vqa.answer_logits(out.sequences[:, :-1], None, cross)
-    torch.testing.assert_close(torch.stack(out.logits, 1).double(), whole, rtol=1e-5, atol=1e-5)
+    whole = vqa.answer_logits(ids, padding if masked else None, cross)
+    cache = AnswerCache()
+    pieces = [
+        vqa.text_decoder(
+            ids[:, start:end], padding[:, :end] if masked else None, cross, cache
+        ).logits
+        for start, end in [(0, 2), (2, 5), (5, 6)]
+    ]
+    close(torch.cat(pieces, dim=1), whole)
 
 
 @torch.no_grad()
