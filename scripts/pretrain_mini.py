@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import BlipConfig, PreTrainedTokenizerFast
@@ -204,7 +204,10 @@ def save(model: Pretraining, out: Path, half: bool = True) -> None:
 
     weights = {**model.retrieval.state_dict(), **model.answering.state_dict()}
     weights = {k: v for k, v in weights.items() if not k.startswith("temperature")}
-    for tied in ("text_decoder.cls.predictions.decoder.weight", "text_decoder.cls.predictions.decoder.bias"):
+    for tied in (
+        "text_decoder.cls.predictions.decoder.weight",
+        "text_decoder.cls.predictions.decoder.bias",
+    ):
         weights.pop(tied, None)
     dtype = torch.float16 if half else torch.float32
     out.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,12 @@ from aurora_vl.data.world.scenes import (
 )
 
 PHRASINGS: tuple[str, ...] = ("plain", "terse")
+_OTHER_WORDS = """
+top bottom left right middle above below of on at the a an and with in there is are picture
+background that it where what which how many color yes no object objects does do has been size see
+can you small big side video image photo show shows showing move grow shrink turn blink appear
+disappear happens to happening direction kind thing count number
+"""
 COUNTS: tuple[str, ...] = ("zero", "one", "two", "three", "four")
 
 
@@ -44,7 +50,7 @@ def noun(group: Group) -> str:
 
 
 def with_article(words: str) -> str:
-    """"an orange cup", "a red star"."""
+    """ "an orange cup", "a red star"."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
@@ -109,9 +115,5 @@ def lexicon() -> tuple[str, ...]:
     for part in (*COLORS, *SIZES, *BACKGROUNDS, *MOTIONS, *KINDS, *COUNTS):
         words.update(part.split())
     words.update(plural(kind) for kind in KINDS)
-    words.update("top bottom left right middle above below of on at the a an and with in".split())
-    words.update("there is are picture background that it where what which how many color".split())
-    words.update("yes no object objects does do has been size see can you small big side".split())
-    words.update("video image photo show shows showing move grow shrink turn blink appear".split())
-    words.update("disappear happens to happening direction kind thing count number".split())
+    words.update(_OTHER_WORDS.split())
     return tuple(sorted(words))

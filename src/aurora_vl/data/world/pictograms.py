@@ -86,7 +86,9 @@ PICTOGRAMS: dict[str, tuple[Stroke, ...]] = {
     ),
     "cross": (_rect(0.33, 0, 0.67, 1), _rect(0, 0.33, 1, 0.67)),
     "crown": (
-        _poly((0, 0.15), (0.25, 0.5), (0.5, 0.05), (0.75, 0.5), (1, 0.15), (0.95, 0.95), (0.05, 0.95)),
+        _poly(
+            (0, 0.15), (0.25, 0.5), (0.5, 0.05), (0.75, 0.5), (1, 0.15), (0.95, 0.95), (0.05, 0.95)
+        ),
     ),
     "cup": (
         _rect(0, 0.1, 0.7, 0.95),
@@ -133,7 +135,11 @@ PICTOGRAMS: dict[str, tuple[Stroke, ...]] = {
     ),
     "ring": (_oval(0, 0, 1, 1), _oval(0.27, 0.27, 0.73, 0.73, cut=True)),
     "star": (_spokes(5, 0.21, 0.52),),
-    "sun": (_spokes(10, 0.33, 0.52), _oval(0.3, 0.3, 0.7, 0.7, cut=True), _oval(0.37, 0.37, 0.63, 0.63)),
+    "sun": (
+        _spokes(10, 0.33, 0.52),
+        _oval(0.3, 0.3, 0.7, 0.7, cut=True),
+        _oval(0.37, 0.37, 0.63, 0.63),
+    ),
     "tree": (
         _poly((0.5, 0), (0.88, 0.45), (0.12, 0.45)),
         _poly((0.5, 0.2), (1, 0.8), (0, 0.8)),
@@ -148,7 +154,12 @@ PICTOGRAMS: dict[str, tuple[Stroke, ...]] = {
 }
 
 KINDS: tuple[str, ...] = tuple(PICTOGRAMS)
-_IRREGULAR_PLURALS = {"box": "boxes", "cross": "crosses", "fish": "fish", "hourglass": "hourglasses"}
+_IRREGULAR_PLURALS = {
+    "box": "boxes",
+    "cross": "crosses",
+    "fish": "fish",
+    "hourglass": "hourglasses",
+}
 _OVERSAMPLING = 6
 
 

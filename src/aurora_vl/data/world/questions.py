@@ -98,7 +98,9 @@ def _relation(scene: Scene, rng: np.random.Generator) -> Question | None:
     if not unique:
         return None
     relation = unique[int(rng.integers(len(unique)))]
-    return Question(f"what is {relation} the {group.kind}", by_relation[relation][0].kind, "relation")
+    return Question(
+        f"what is {relation} the {group.kind}", by_relation[relation][0].kind, "relation"
+    )
 
 
 def _ground(scene: Scene, rng: np.random.Generator) -> Question:

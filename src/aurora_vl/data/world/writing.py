@@ -54,7 +54,9 @@ class WorldSpec:
             ("phrasing", self.phrasing, PHRASINGS),
         ):
             if value not in known:
-                raise UserError(f"world {key} {value!r} is unknown; choose one of {', '.join(known)}.")
+                raise UserError(
+                    f"world {key} {value!r} is unknown; choose one of {', '.join(known)}."
+                )
 
 
 def ensure_world(folder: Path, spec: WorldSpec) -> None:

@@ -1,0 +1,190 @@
+"""Two-stage retrieval: features order all candidates, matching re-orders the best of them.
+
+Media are streamed twice, for their features and, grouped by medium, for matching, so memory does
+not grow with patches of the gallery. A pair that both directions ask for is matched once, and a
+medium's keys and values are computed once for all its texts. Scores equal those of the plain loop
+over pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from aurora_vl.data.collate import MAX_TOKENS
+from aurora_vl.data.datasets import MediaSet, caption_table
+from aurora_vl.data.records import CaptionedMedia
+from aurora_vl.data.transforms import ImageTransform, to_model_input
+from aurora_vl.errors import UserError
+from aurora_vl.evaluation.recall import ranks, retrieval_metrics
+from aurora_vl.tasks.retrieval import backbone_of
+
+Score = Literal["itm", "itm+itc"]
+_NOT_MATCHED = -1.0e4  # puts first-stage scores below every second-stage score
+_MATCHED_AT_ONCE = 256  # texts of one medium
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalResult:
+    """Scores and metrics of one evaluation.
+
+    Attributes:
+        media_to_text: (M, T) final scores of texts for each medium; below those of the second
+            stage stand the others in the order of the first.
+        text_to_media: (T, M) the same for media.
+        media_ranks, text_ranks: rank of the best right answer of each query, from 1.
+        metrics: as `retrieval_metrics` names them.
+    """
+
+    media_to_text: Tensor
+    text_to_media: Tensor
+    media_ranks: np.ndarray
+    text_ranks: np.ndarray
+    metrics: dict[str, float]
+
+
+@torch.inference_mode()
+def evaluate_retrieval(
+    model: nn.Module,
+    tokenizer: Any,
+    records: Sequence[CaptionedMedia],
+    *,
+    rerank: int,
+    score: Score = "itm+itc",
+    batch_size: int = 64,
+    max_words: int = 30,
+    progress: Callable[[int, int], None] | None = None,
+) -> RetrievalResult:
+    """Score a split in both directions.
+
+    Args:
+        model: a retrieval backbone, or a PEFT model around one; left in the mode it was in.
+        tokenizer: the backbone's.
+        records: media with their captions; no medium and no caption is left out.
+        rerank: candidates of each query that are matched; 0 for features alone.
+        score: what orders matched candidates.
+        batch_size: media (and texts) encoded at once.
+        max_words: captions are cut to so many words.
+        progress: called with (media matched, media in all).
+
+    Raises:
+        UserError: no record has a caption, or features are not finite.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        texts, owners = caption_table(records, max_words)
+        if not texts:
+            raise UserError("the scored split has no captions; give it some to be found by.")
+        stage = _TwoStage(model, tokenizer, texts, batch_size)
+        media = MediaSet(records, ImageTransform(stage.image_size))
+        cosine = stage.cosines(media)
+        m2t, t2m = stage.matched(media, cosine, rerank, score, progress)
+    finally:
+        model.train(was_training)
+    owned: list[list[int]] = [[] for _ in records]
+    for text, owner in enumerate(owners):
+        owned[int(owner)].append(text)
+    media_ranks = ranks(m2t, owned)
+    text_ranks = ranks(t2m, [[int(owner)] for owner in owners])
+    metrics = retrieval_metrics(media_ranks, text_ranks, "i2t")
+    return RetrievalResult(m2t, t2m, media_ranks, text_ranks, metrics)
+
+
+class _TwoStage:
+    """The two stages over one set of texts."""
+
+    def __init__(
+        self, model: nn.Module, tokenizer: Any, texts: Sequence[str], batch_size: int
+    ) -> None:
+        self.backbone = backbone_of(model)
+        self.batch_size = batch_size
+        self.device = next(model.parameters()).device
+        self.dtype = next(model.parameters()).dtype
+        self.image_size: int = self.backbone.config.vision_config.image_size
+        encoded = tokenizer(
+            list(texts), truncation=True, max_length=MAX_TOKENS, padding=True, return_tensors="pt"
+        )
+        self.ids: Tensor = encoded["input_ids"].to(self.device)  # (T, L)
+        self.mask: Tensor = encoded["attention_mask"].to(self.device)
+        self.lengths: Tensor = self.mask.sum(1)
+
+    def _texts(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Ids and mask of some texts, cut to the longest of them."""
+        longest = int(self.lengths[rows].max())
+        return self.ids[rows, :longest], self.mask[rows, :longest]
+
+    def _pixels(
+        self, media: Dataset[Tensor], rows: Sequence[int] | None = None
+    ) -> Iterator[Tensor]:
+        subset = media if rows is None else torch.utils.data.Subset(media, rows)
+        for batch in DataLoader(subset, self.batch_size):
+            yield to_model_input(batch.to(self.device), dtype=self.dtype)
+
+    def cosines(self, media: MediaSet) -> Tensor:
+        """First-stage scores (M, T) in float32 on the host."""
+        order = self.lengths.argsort()
+        features = torch.empty(
+            len(order), self.backbone.config.image_text_hidden_size, device=self.device
+        )
+        for rows in order.split(self.batch_size):
+            features[rows] = self.backbone.encode_text(*self._texts(rows))[1].float()
+        parts = []
+        for pixels in self._pixels(media):
+            image = self.backbone.encode_image(pixels)[1].float()
+            parts.append((image @ features.T).cpu())
+        cosine = torch.cat(parts)
+        if not cosine.isfinite().all():
+            raise UserError("the features are not finite; the adapter or its training diverged.")
+        return cosine
+
+    def matched(
+        self,
+        media: MediaSet,
+        cosine: Tensor,
+        rerank: int,
+        score: Score,
+        progress: Callable[[int, int], None] | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Final scores (M, T) and (T, M)."""
+        count, texts = cosine.shape
+        for_media, for_texts = torch.zeros(2, count, texts, dtype=torch.bool).unbind()
+        for_media.scatter_(1, cosine.topk(min(rerank, texts), 1).indices, True)
+        for_texts.scatter_(0, cosine.topk(min(rerank, count), 0).indices, True)
+        needed = for_media | for_texts
+        below = cosine.double() + _NOT_MATCHED  # float32 would round the first stage away
+        m2t, t2m = below, below.T.clone()
+        rows = [int(row) for row in needed.any(1).nonzero()[:, 0]]
+        done = 0
+        for pixels in self._pixels(media, rows) if rows else ():
+            states, _ = self.backbone.encode_image(pixels)
+            for state in states:
+                row = rows[done]
+                columns = needed[row].nonzero()[:, 0]
+                scores = self._match(state[None], columns)
+                if score == "itm+itc":
+                    scores = scores + cosine[row, columns].double()
+                own, theirs = for_media[row, columns], for_texts[row, columns]
+                m2t[row, columns[own]] = scores[own]
+                t2m[columns[theirs], row] = scores[theirs]
+                done += 1
+                if progress is not None:
+                    progress(done, len(rows))
+        return m2t, t2m
+
+    def _match(self, state: Tensor, columns: Tensor) -> Tensor:
+        """Matching logits of one medium (1, N, d) with the given texts, float64 on the host."""
+        cross = self.backbone.cross_keys(state)
+        order = self.lengths[columns].argsort()
+        scores = torch.empty(len(columns), dtype=torch.float64)
+        for part in order.split(_MATCHED_AT_ONCE):
+            ids, mask = self._texts(columns[part].to(self.device))
+            logits = self.backbone.match(ids, mask, cross)  # one row of keys serves all
+            scores[part] = logits[:, 1].double().cpu()
+        return scores

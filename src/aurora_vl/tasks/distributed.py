@@ -1,0 +1,47 @@
+"""Gathering over processes; every function is the identity where there is one process."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world_size() -> int:
+    """Number of processes; 1 without a process group."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's number; 0 without a process group."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+def gather(tensor: Tensor) -> Tensor:
+    """All processes' rows, (W * B, ...), without a gradient; B must be equal everywhere."""
+    if world_size() == 1:
+        return tensor.detach()
+    parts = [torch.empty_like(tensor) for _ in range(world_size())]
+    dist.all_gather(parts, tensor.detach().contiguous())
+    return torch.cat(parts)
+
+
+def gather_with_gradient(tensor: Tensor) -> Tensor:
+    """All processes' rows, (W * B, ...); gradients flow back to the process each row came from."""
+    if world_size() == 1:
+        return tensor
+    return _GatherRows.apply(tensor)
+
+
+class _GatherRows(torch.autograd.Function):
+    """All-gather whose backward sums every process's gradient of the own rows."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, tensor: Tensor) -> Tensor:
+        return gather(tensor)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous()
+        dist.all_reduce(total)
+        return total.chunk(world_size())[rank()]

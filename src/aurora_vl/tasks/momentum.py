@@ -1,0 +1,50 @@
+"""A moving average of the trained parameters, applied without a second model.
+
+Only what is trained has a moving average: with a frozen backbone that is the adapter and the heads.
+It is kept as buffers and put in place for one call with `torch.func.functional_call`, so nothing
+about the live model changes: no flag, no saved file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class MomentumCopy(nn.Module):
+    """Shadow values of a model's trainable parameters.
+
+    Args:
+        model: the live model; its trainable parameters are copied now.
+        decay: the average keeps this share of its value at each update (0.995 in BLIP).
+        live: names of parameters whose live values are used instead (the released code's shared
+            factors).
+    """
+
+    def __init__(self, model: nn.Module, decay: float, live: Collection[str] = ()) -> None:
+        super().__init__()
+        self.decay = decay
+        trained = {n: p for n, p in model.named_parameters() if p.requires_grad and n not in live}
+        self._names = {name: name.replace(".", "/") for name in trained}
+        for name, parameter in trained.items():
+            self.register_buffer(self._names[name], parameter.detach().clone())
+
+    def values(self) -> dict[str, Tensor]:
+        """The averages by the model's parameter names."""
+        return {name: self.get_buffer(key) for name, key in self._names.items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move every average towards the live value: m <- decay * m + (1 - decay) * live."""
+        live = dict(model.named_parameters())
+        averages = list(self.values().values())
+        current = [live[name].detach() for name in self._names]
+        torch._foreach_lerp_(averages, current, 1.0 - self.decay)
+
+    @torch.no_grad()
+    def call(self, model: nn.Module, *args: Any) -> Any:
+        """`model(*args)` with the averages in place of the live parameters, without gradient."""
+        return torch.func.functional_call(model, self.values(), args)

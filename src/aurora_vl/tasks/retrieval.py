@@ -1,0 +1,276 @@
+"""Image-text retrieval as a training task: contrastive and matching losses of one batch.
+
+ITC compares the batch's features with those of a momentum copy and of a queue, against soft
+targets; ITM asks the fusion layers to tell true pairs from hard negatives (BLIP, section 3.2;
+Aurora, section 3). Under several processes, features, candidates and the informative context are
+global, so that W processes with B pairs each compute what one computes with W * B.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from peft import PeftModel
+from torch import Tensor, nn
+
+from aurora_vl.errors import UserError
+from aurora_vl.modeling.blip import BlipForRetrieval, RetrievalOutput
+from aurora_vl.tasks.distributed import gather, gather_with_gradient, rank, world_size
+from aurora_vl.tasks.momentum import MomentumCopy
+
+ContextEnhancement = Literal["off", "released", "symmetric", "adaptive"]
+_NO_ITEM = -100  # the id of a queue slot that holds nothing yet
+_CONTEXT_SHARE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalSettings:
+    """The losses' constants.
+
+    Attributes:
+        queue: features kept of earlier batches; 0 for none.
+        momentum: decay of the moving average; None takes the live features as their own targets.
+        alpha: share of the momentum similarities in the soft targets.
+        ramp_steps: steps over which alpha grows from 0 to its value (the first epoch in BLIP).
+        ice: informative context enhancement, see docs/method.md.
+        live: trained parameters that the momentum copy does not average.
+    """
+
+    queue: int = 57_600
+    momentum: float | None = 0.995
+    alpha: float = 0.4
+    ramp_steps: int = 1
+    ice: ContextEnhancement = "off"
+    live: Collection[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.ice not in get_args(ContextEnhancement):
+            known = ", ".join(get_args(ContextEnhancement))
+            raise UserError(f"ice {self.ice!r} is unknown; choose one of {known}.")
+
+
+class RetrievalTask(nn.Module):
+    """A retrieval model with its momentum copy and feature queue.
+
+    Args:
+        model: a `BlipForRetrieval`, or a PEFT model around one.
+        settings: constants of the losses.
+    """
+
+    image_queue: Tensor
+    text_queue: Tensor
+    index_queue: Tensor
+    pointer: Tensor
+    steps: Tensor
+
+    def __init__(self, model: nn.Module, settings: RetrievalSettings) -> None:
+        super().__init__()
+        self.model = model
+        self.settings = settings
+        self.momentum = (
+            None
+            if settings.momentum is None
+            else MomentumCopy(model, settings.momentum, settings.live)
+        )
+        weight = next(self.backbone.vision_proj.parameters())
+        empty = torch.zeros(
+            settings.queue, weight.shape[0], dtype=weight.dtype, device=weight.device
+        )
+        self.register_buffer("image_queue", empty)  # (Q, D)
+        self.register_buffer("text_queue", empty.clone())
+        missing = torch.full((settings.queue,), _NO_ITEM, device=weight.device)
+        self.register_buffer("index_queue", missing)
+        self.register_buffer("pointer", torch.zeros((), dtype=torch.long, device=weight.device))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long, device=weight.device))
+
+    @property
+    def backbone(self) -> BlipForRetrieval:
+        """The backbone, with the adapter's layers in it."""
+        return backbone_of(self.model)
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        media_index: Tensor,
+        uniforms: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """The losses of one batch of pairs.
+
+        Args:
+            pixel_values: (B, 3, H, W) normalised pictures.
+            input_ids, attention_mask: (B, L) captions.
+            media_index: (B,) integers; pairs of the same picture are never each other's negatives.
+            uniforms: (B, 2) numbers in [0, 1) that draw each pair's negative image and negative
+                text; None takes the most similar ones.
+
+        Returns:
+            scalars `loss`, `loss_itc`, `loss_itm`.
+        """
+        live = self.model(
+            pixel_values=pixel_values, input_ids=input_ids, attention_mask=attention_mask
+        )
+        every_index = gather(media_index)
+        contrastive = self._contrastive(
+            live.image_features,
+            live.text_features,
+            *self._targets(live, pixel_values, input_ids, attention_mask),
+            media_index,
+            every_index,
+        )
+        images, texts, valid = self._negatives(live, media_index, every_index, uniforms)
+        matching = self._matching(live, input_ids, attention_mask, images, texts, valid)
+        return {"loss": contrastive + matching, "loss_itc": contrastive, "loss_itm": matching}
+
+    def _targets(
+        self, live: RetrievalOutput, pixel_values: Tensor, ids: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Momentum features of the own rows, image and text; updates the moving average."""
+        if self.momentum is None:
+            return live.image_features.detach(), live.text_features.detach()
+        if self.training:
+            self.momentum.update(self.model)
+        averaged = self.momentum.call(self.model, pixel_values, ids, mask)
+        return averaged.image_features, averaged.text_features
+
+    def _contrastive(
+        self,
+        image: Tensor,
+        text: Tensor,
+        image_m: Tensor,
+        text_m: Tensor,
+        index: Tensor,
+        every_index: Tensor,
+    ) -> Tensor:
+        """ITC of the own rows against all processes' momentum features and the queue."""
+        temperature = self.backbone.temperature.weight
+        images = torch.cat([gather(image_m), self.image_queue])  # (G + Q, D)
+        texts = torch.cat([gather(text_m), self.text_queue])
+        indices = torch.cat([every_index, self.index_queue])
+        same = (index[:, None] == indices[None]).to(image.dtype)  # (B, G + Q)
+        hard = same / same.sum(1, keepdim=True)
+        alpha = self.settings.alpha * self._ramp()
+        soft_i2t = (image_m @ texts.T / temperature).detach().softmax(1)
+        soft_t2i = (text_m @ images.T / temperature).detach().softmax(1)
+        i2t = F.log_softmax(image @ texts.T / temperature, dim=1)
+        t2i = F.log_softmax(text @ images.T / temperature, dim=1)
+        loss_i2t = -(i2t * (alpha * soft_i2t + (1 - alpha) * hard)).sum(1).mean()
+        loss_t2i = -(t2i * (alpha * soft_t2i + (1 - alpha) * hard)).sum(1).mean()
+        if self.training:
+            fresh = len(every_index)
+            self._enqueue(images[:fresh], texts[:fresh], every_index)
+        return (loss_i2t + loss_t2i) / 2
+
+    def _ramp(self) -> Tensor:
+        """Share of alpha in force, growing over the first `ramp_steps`; counts training steps."""
+        share = (self.steps / self.settings.ramp_steps).clamp(max=1.0)
+        if self.training:
+            self.steps += 1
+        return share
+
+    @torch.no_grad()
+    def _enqueue(self, image: Tensor, text: Tensor, index: Tensor) -> None:
+        """Overwrite the queue's oldest entries; any batch size, larger than the queue too."""
+        size = self.settings.queue
+        if size == 0:
+            return
+        kept = min(len(index), size)
+        slots = (self.pointer + torch.arange(kept, device=index.device)) % size
+        self.image_queue[slots] = image[-kept:].to(self.image_queue.dtype)
+        self.text_queue[slots] = text[-kept:].to(self.text_queue.dtype)
+        self.index_queue[slots] = index[-kept:]
+        self.pointer.copy_((self.pointer + kept) % size)
+
+    @torch.no_grad()
+    def _negatives(
+        self, live: RetrievalOutput, index: Tensor, every_index: Tensor, uniforms: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows (B,) of all processes: a negative image for each text, a negative text for each
+        image; and (B,) whether the pair has any negative at all."""
+        temperature = self.backbone.temperature.weight
+        excluded = index[:, None] == every_index[None]  # (B, G)
+        valid = ~excluded.all(1)
+        excluded = excluded & valid[:, None]  # keeps the softmax of a row without negatives finite
+        t2i = live.text_features @ gather(live.image_features).T / temperature
+        i2t = live.image_features @ gather(live.text_features).T / temperature
+        columns = (None, None) if uniforms is None else uniforms.unbind(1)
+        images = _draw(t2i.masked_fill(excluded, -torch.inf), columns[0])
+        texts = _draw(i2t.masked_fill(excluded, -torch.inf), columns[1])
+        return images, texts, valid
+
+    def _matching(
+        self,
+        live: RetrievalOutput,
+        ids: Tensor,
+        mask: Tensor,
+        images: Tensor,
+        texts: Tensor,
+        valid: Tensor,
+    ) -> Tensor:
+        """ITM over rows [true pairs, text with negative image, image with negative text]."""
+        count = len(ids)
+        own = torch.arange(count, device=ids.device)
+        offset = rank() * count
+        states = live.image_states
+        every_state = gather_with_gradient(states)
+        if len(every_state) > count:  # keys of the own images and of the drawn ones only
+            states = torch.cat([states, every_state[images]])
+            images = own + count
+        cross = self.backbone.cross_keys(states).select(torch.cat([own, images, own]))
+        all_ids, all_mask = _gather_padded(ids, mask)
+        rows = torch.cat([own + offset, own + offset, texts])
+        fused = self.backbone.fuse(all_ids[rows], all_mask[rows], cross)
+        fused = self._enhanced(fused, live.text_cls, count)
+        logits = self.backbone.itm_head(fused)
+        labels = torch.zeros(len(rows), dtype=torch.long, device=ids.device)
+        labels[:count] = 1
+        weights = torch.cat([torch.ones_like(valid), valid, valid]).to(logits.dtype)
+        losses = F.cross_entropy(logits, labels, reduction="none")
+        return (losses * weights).sum() / weights.sum()
+
+    def _enhanced(self, fused: Tensor, text_cls: Tensor, positives: int) -> Tensor:
+        """Informative context enhancement of the fused [CLS] (3B, d), in training only."""
+        kind = self.settings.ice
+        if kind == "off" or not self.training:
+            return fused
+        every_text = gather_with_gradient(text_cls)  # (G, d)
+        if kind == "adaptive":
+            scores = fused @ every_text.T / every_text.shape[1] ** 0.5
+            return fused + _CONTEXT_SHARE * (scores.softmax(1) @ every_text)
+        context = _CONTEXT_SHARE * every_text.mean(0)
+        if kind == "symmetric":
+            return fused + context
+        return torch.cat([fused[:positives] + context, fused[positives:]])
+
+
+def backbone_of(model: nn.Module) -> BlipForRetrieval:
+    """The backbone itself, or the one inside a PEFT model."""
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    if not isinstance(inner, BlipForRetrieval):
+        raise TypeError(f"{type(inner).__name__} is no retrieval backbone")
+    return inner
+
+
+def _draw(logits: Tensor, uniforms: Tensor | None) -> Tensor:
+    """One column a row from softmax(logits) by inverse transform; the largest without uniforms."""
+    best = logits.argmax(1)
+    if uniforms is None:
+        return best
+    cumulative = logits.double().softmax(1).cumsum(1)
+    threshold = uniforms.double()[:, None] * cumulative[:, -1:]
+    drawn = torch.searchsorted(cumulative, threshold, right=True)[:, 0]
+    return torch.where(drawn < logits.shape[1], drawn, best)
+
+
+def _gather_padded(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Captions of all processes, padded to the longest of them."""
+    if world_size() == 1:
+        return ids, mask
+    longest = gather(torch.tensor([ids.shape[1]], device=ids.device)).max()
+    missing = int(longest) - ids.shape[1]
+    return gather(F.pad(ids, (0, missing))), gather(F.pad(mask, (0, missing)))

@@ -1,0 +1,152 @@
+"""From a recipe to a model: the backbone with what the recipe's method trains.
+
+What is trained is declared here and in the tuner, never found by matching names in a finished
+model: the adapter's own parameters, the heads, or everything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, get_peft_model
+from torch import nn
+
+from aurora_vl.data.augment import Augment
+from aurora_vl.errors import UserError
+from aurora_vl.modeling.load import load, load_tokenizer
+from aurora_vl.training.recipe import Recipe
+from aurora_vl.tuner.config import AuroraConfig
+
+HEADS = ("vision_proj", "text_proj", "itm_head")
+_TEMPERATURE = "temperature"
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterCount:
+    """Numbers of a model in use.
+
+    Attributes:
+        factors: the adapter's shared factors, cores and modes.
+        gates: query gates.
+        heads: projections, matching head and temperature, where they are trained.
+        backbone: trained numbers of the backbone itself (method full).
+        total: all numbers of the model in use, adapter included.
+    """
+
+    factors: int
+    gates: int
+    heads: int
+    backbone: int
+    total: int
+
+    @property
+    def trainable(self) -> int:
+        """Everything that is trained."""
+        return self.factors + self.gates + self.heads + self.backbone
+
+
+def build_model(recipe: Recipe, *, seed: int | None = None) -> nn.Module:
+    """The recipe's model with fresh adapter weights, what is trained set to require gradients.
+
+    Args:
+        recipe: resolved.
+        seed: of the starting values; the recipe's if left out.
+    """
+    torch.manual_seed(recipe.training.seed if seed is None else seed)
+    backbone = load(recipe.backbone, task="retrieval", image_size=recipe.image_size)
+    section = recipe.adapter
+    if section.method == "none":
+        return backbone.requires_grad_(False)
+    if section.method == "full":
+        backbone.requires_grad_(True)
+        backbone.temperature.requires_grad_(recipe.objective.train_temperature)
+        return backbone
+    heads = [*HEADS, *([_TEMPERATURE] if recipe.objective.train_temperature else [])]
+    config = AuroraConfig(
+        r=section.rank,
+        core=section.core,
+        dropout=section.dropout,
+        gqt=section.gqt,
+        modules_to_save=heads,
+    )
+    return get_peft_model(backbone, config)
+
+
+def load_adapter(recipe: Recipe, folder: Path | None) -> nn.Module:
+    """The recipe's backbone with a trained adapter, or a fully tuned model, in evaluation mode.
+
+    Args:
+        recipe: names the backbone and the image size.
+        folder: an adapter's folder, a fully tuned backbone's, or None for the backbone alone.
+
+    Raises:
+        UserError: the folder is absent, is neither, or does not fit the backbone.
+    """
+    if folder is not None and not folder.is_dir():
+        raise UserError(
+            f"the adapter folder {folder} does not exist; give the folder that train wrote."
+        )
+    if folder is None:
+        return load(recipe.backbone, task="retrieval", image_size=recipe.image_size)
+    if (folder / "adapter_config.json").is_file():
+        backbone = load(recipe.backbone, task="retrieval", image_size=recipe.image_size)
+        try:
+            return PeftModel.from_pretrained(backbone, str(folder)).eval()
+        except (RuntimeError, ValueError, KeyError, OSError, TypeError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(
+                f"the adapter {folder} does not fit the backbone {recipe.backbone}: {reason}"
+            ) from None
+    if (folder / "config.json").is_file():
+        return load(str(folder), task="retrieval", image_size=recipe.image_size)
+    raise UserError(f"{folder} holds no adapter_config.json; give the folder that train wrote.")
+
+
+def save_adapter(model: nn.Module, folder: Path, recipe: Recipe) -> None:
+    """Write what was trained: the adapter and heads, or the whole model for method full."""
+    if isinstance(model, PeftModel):
+        model.peft_config["default"].base_model_name_or_path = recipe.backbone
+        model.save_pretrained(str(folder), save_embedding_layers=False)
+    else:
+        model.save_pretrained(str(folder))
+        load_tokenizer(recipe.backbone).save_pretrained(str(folder))
+
+
+def count_parameters(model: nn.Module) -> ParameterCount:
+    """Count what is trained, by part, and all numbers of the model in use.
+
+    The frozen originals that PEFT keeps beside trained heads are not in use and not counted.
+    """
+    counts = dict.fromkeys(("factors", "gates", "heads", "backbone"), 0)
+    total = 0
+    for name, parameter in model.named_parameters():
+        if ".original_module." in name:
+            continue
+        total += parameter.numel()
+        if parameter.requires_grad:
+            counts[_part(name)] += parameter.numel()
+    return ParameterCount(**counts, total=total)
+
+
+def _part(name: str) -> str:
+    if "aurora_gate" in name:
+        return "gates"
+    if "aurora_" in name:
+        return "factors"
+    return (
+        "heads" if any(head in name.split(".") for head in (*HEADS, _TEMPERATURE)) else "backbone"
+    )
+
+
+def build_tokenizer(recipe: Recipe) -> Any:
+    """The backbone's tokenizer."""
+    return load_tokenizer(recipe.backbone)
+
+
+def build_augment(recipe: Recipe) -> Augment | None:
+    """The training augmentation, or None."""
+    level = recipe.data.augmentation
+    return None if level == "none" else Augment(level)

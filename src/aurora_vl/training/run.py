@@ -1,0 +1,359 @@
+"""A run from recipe to metrics: train, or evaluate what was trained.
+
+A run's folder holds recipe.yaml, checkpoints/, logs/, adapter/ and metrics.json. Every file is
+written whole or not at all, so a killed run resumes and a finished one is never half there.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+from transformers import TrainingArguments, set_seed
+
+from aurora_vl._version import __version__
+from aurora_vl.data.collate import RetrievalCollator
+from aurora_vl.data.datasets import RetrievalTrainSet
+from aurora_vl.data.media import require_media
+from aurora_vl.data.readers import read_retrieval
+from aurora_vl.data.records import CaptionedMedia, Splits
+from aurora_vl.data.transforms import ImageTransform
+from aurora_vl.data.world.writing import WorldSpec, ensure_world
+from aurora_vl.errors import UserError
+from aurora_vl.evaluation.retrieval import RetrievalResult, evaluate_retrieval
+from aurora_vl.tasks.distributed import rank
+from aurora_vl.tasks.retrieval import RetrievalSettings, RetrievalTask, backbone_of
+from aurora_vl.training.building import (
+    build_augment,
+    build_model,
+    build_tokenizer,
+    count_parameters,
+    load_adapter,
+    save_adapter,
+)
+from aurora_vl.training.recipe import Recipe, save_recipe, write_text
+from aurora_vl.training.trainer import AuroraTrainer, newest_checkpoint
+
+log = logging.getLogger(__name__)
+_TOP = 10  # answers of each query in predictions.json
+
+
+def read_data(recipe: Recipe) -> Splits[CaptionedMedia]:
+    """The recipe's records, all media present; a generated world is written first."""
+    data = recipe.data
+    if data.kind == "world":
+        assert data.annotations is not None  # a resolved recipe has one
+        ensure_world(data.annotations, WorldSpec(**data.world.model_dump()))
+        kind, annotations, media = (
+            "coco",
+            data.annotations / "annotations",
+            data.annotations / "images",
+        )
+    else:
+        assert data.annotations is not None
+        assert data.media is not None
+        kind, annotations, media = data.kind, data.annotations, data.media
+    splits = read_retrieval(kind, annotations, media, seed=recipe.training.seed)
+    for note in splits.notes:
+        log.info(note)
+    require_media(splits)
+    return splits
+
+
+def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
+    """Tune by a recipe, score the test split and write the run's folder.
+
+    Args:
+        recipe: resolved, `adapter.method` other than none.
+        resume: go on from the newest checkpoint; start if there is none; change nothing if the
+            run is finished.
+
+    Returns:
+        The contents of metrics.json.
+
+    Raises:
+        UserError: the folder holds a run and `resume` is off, or the run was begun with another
+            recipe, or data or settings do not fit.
+    """
+    if recipe.adapter.method == "none":
+        raise UserError("adapter.method none trains nothing; use `aurora evaluate` for zero-shot.")
+    out = recipe.output
+    finished = _begin(recipe, resume)
+    if finished is not None:
+        return finished
+    start = time.perf_counter()
+    splits = read_data(recipe)
+    set_seed(recipe.training.seed)
+    model = build_model(recipe)
+    tokenizer = build_tokenizer(recipe)
+    trainer = _trainer(recipe, model, tokenizer, splits)
+    if rank() == 0:
+        save_recipe(recipe, out / "recipe.yaml")
+    checkpoint = newest_checkpoint(out / "checkpoints")
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    result = _score(recipe, model, tokenizer, splits.test)
+    content = _metrics(recipe, model, result, splits.scored, time.perf_counter() - start)
+    if rank() == 0:
+        _save_whole(model, out / "adapter", recipe)
+        write_text(out / "history.json", json.dumps(trainer.state.log_history, indent=1) + "\n")
+        write_predictions(out / "predictions.json", result, splits.test)
+        write_text(out / "metrics.json", json.dumps(content, indent=1) + "\n")
+    return content
+
+
+def evaluate(
+    recipe: Recipe, *, adapter: Path | None = None, out: Path | None = None
+) -> dict[str, Any]:
+    """Score the recipe's test split, zero-shot without an adapter.
+
+    Returns:
+        The contents of metrics.json, which is written to `out` with predictions.json.
+    """
+    content, _, _ = evaluate_in_full(recipe, adapter=adapter, out=out)
+    return content
+
+
+def evaluate_in_full(
+    recipe: Recipe, *, adapter: Path | None = None, out: Path | None = None
+) -> tuple[dict[str, Any], RetrievalResult, list[CaptionedMedia]]:
+    """As `evaluate`; also gives the scores and the records they are about."""
+    start = time.perf_counter()
+    splits = read_data(recipe)
+    model = load_adapter(recipe, adapter).to(_device())
+    result = _score(recipe, model, build_tokenizer(recipe), splits.test)
+    content = _metrics(recipe, model, result, splits.scored, time.perf_counter() - start)
+    content["trainable_parameters"] = 0 if adapter is None else _adapter_numbers(adapter)
+    folder = out or recipe.output / f"evaluation-{_evaluation_name(adapter)}"
+    write_predictions(folder / "predictions.json", result, splits.test)
+    write_text(folder / "metrics.json", json.dumps(content, indent=1) + "\n")
+    return content, result, splits.test
+
+
+def write_predictions(path: Path, result: RetrievalResult, records: list[CaptionedMedia]) -> None:
+    """The ten best answers of every query in both directions, with ranks of the right ones."""
+    texts = [text for record in records for text in record.captions]
+    names = [record.media_id for record in records]
+    asked = [record for record in records if record.captions]
+    by_media = [
+        {"media": record.media_id, "rank": int(place), "texts": [texts[i] for i in best]}
+        for record, place, best in zip(
+            asked,
+            result.media_ranks,
+            _best(result.media_to_text[[bool(r.captions) for r in records]]),
+            strict=True,
+        )
+    ]
+    by_text = [
+        {"text": text, "rank": int(place), "media": [names[i] for i in best]}
+        for text, place, best in zip(
+            texts, result.text_ranks, _best(result.text_to_media), strict=True
+        )
+    ]
+    content = {"media_to_text": by_media, "text_to_media": by_text}
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def _best(scores: torch.Tensor) -> list[list[int]]:
+    best: list[list[int]] = scores.topk(min(_TOP, scores.shape[1]), 1).indices.tolist()
+    return best
+
+
+def _begin(recipe: Recipe, resume: bool) -> dict[str, Any] | None:
+    """Refuse to mix runs; the finished run's metrics where there is nothing left to do."""
+    out = recipe.output
+    stored = out / "recipe.yaml"
+    exists = (
+        stored.is_file() or (out / "adapter").is_dir() or newest_checkpoint(out / "checkpoints")
+    )
+    if not exists:
+        return None
+    if not resume:
+        raise UserError(
+            f"{out} already holds a run; add --resume to go on with it, "
+            "or set training.output to a new folder."
+        )
+    if stored.is_file():
+        before = yaml.safe_load(stored.read_text())
+        now = json.loads(recipe.model_dump_json())
+        changed = sorted(_differences(before, now))
+        if changed:
+            raise UserError(
+                f"{out} was begun with another recipe ({changed[0]} differs); "
+                "give the same settings, or set training.output to a new folder."
+            )
+    metrics = out / "metrics.json"
+    if metrics.is_file():
+        log.info("%s is finished; nothing to do", out)
+        content: dict[str, Any] = json.loads(metrics.read_text())
+        return content
+    return None
+
+
+def _differences(a: Any, b: Any, key: str = "") -> list[str]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        return [
+            found
+            for name in {**a, **b}
+            for found in _differences(a.get(name), b.get(name), f"{key}.{name}".lstrip("."))
+        ]
+    return [] if a == b else [key]
+
+
+def _trainer(
+    recipe: Recipe, model: nn.Module, tokenizer: Any, splits: Splits[CaptionedMedia]
+) -> AuroraTrainer:
+    settings, data = recipe.training, recipe.data
+    crop = None if data.crop == 1 else (data.crop, 1.0)
+    size = backbone_of(model).config.vision_config.image_size
+    train_set = RetrievalTrainSet(
+        splits.train, ImageTransform(size, crop), seed=settings.seed, max_words=data.max_words
+    )
+    arguments = _arguments(recipe, len(train_set))
+    steps = math.ceil(len(train_set) / (settings.batch_size * arguments.world_size))
+    objective = recipe.objective
+    task = RetrievalTask(
+        model,
+        RetrievalSettings(
+            queue=objective.queue,
+            momentum=objective.momentum,
+            alpha=objective.alpha,
+            ramp_steps=steps,
+            ice=objective.ice,
+        ),
+    )
+    return AuroraTrainer(
+        model=task,
+        args=arguments,
+        train_dataset=train_set,
+        data_collator=RetrievalCollator(tokenizer),
+        augment=build_augment(recipe),
+        validate=_validation(recipe, model, tokenizer, splits.val),
+    )
+
+
+def _validation(
+    recipe: Recipe, model: nn.Module, tokenizer: Any, records: list[CaptionedMedia]
+) -> Callable[[], dict[str, float]]:
+    def validate() -> dict[str, float]:
+        return _score(recipe, model, tokenizer, records).metrics
+
+    return validate
+
+
+def _arguments(recipe: Recipe, pairs: int) -> TrainingArguments:
+    settings = recipe.training
+    out = recipe.output
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(out / "logs"))
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    steps = math.ceil(pairs / (settings.batch_size * processes)) * settings.epochs
+    interval = max(1, math.ceil(steps / settings.validations))
+    strategy = "steps" if settings.checkpoints else "no"
+    return TrainingArguments(
+        output_dir=str(out / "checkpoints"),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate or 0.0,
+        weight_decay=settings.weight_decay,
+        warmup_steps=round(settings.warmup * steps),
+        lr_scheduler_type="cosine",
+        seed=settings.seed,
+        bf16=settings.precision == "bfloat16",
+        use_cpu=not torch.cuda.is_available(),
+        ddp_backend=None if torch.cuda.is_available() else "gloo",
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,
+        dataloader_num_workers=recipe.data.workers,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        remove_unused_columns=False,
+        eval_strategy=strategy,
+        eval_steps=interval,
+        save_strategy=strategy,
+        save_steps=interval,
+        save_total_limit=2,
+        load_best_model_at_end=settings.checkpoints,
+        metric_for_best_model="r_mean",
+        logging_steps=max(1, steps // 100),
+        report_to=["tensorboard"],
+        disable_tqdm=log.getEffectiveLevel() > logging.INFO,
+    )
+
+
+def _score(
+    recipe: Recipe, model: nn.Module, tokenizer: Any, records: list[CaptionedMedia]
+) -> RetrievalResult:
+    settings = recipe.evaluation
+    return evaluate_retrieval(
+        model,
+        tokenizer,
+        records,
+        rerank=settings.rerank,
+        score=settings.score,
+        batch_size=settings.batch_size,
+        max_words=recipe.data.max_words,
+    )
+
+
+def _metrics(
+    recipe: Recipe, model: nn.Module, result: RetrievalResult, scored: str, seconds: float
+) -> dict[str, Any]:
+    count = count_parameters(model)
+    return {
+        "metrics": {name: round(value, 4) for name, value in result.metrics.items()},
+        "config": {**json.loads(recipe.model_dump_json()), "scored_split": scored},
+        "trainable_parameters": count.trainable,
+        "parameters": {**asdict(count)},
+        "total_parameters": count.total,
+        "seconds": round(seconds, 2),
+        "seed": recipe.training.seed,
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a number depends on."""
+    names = ("torch", "transformers", "peft", "accelerate", "pillow", "numpy")
+    return {
+        "aurora-vl": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in names},
+    }
+
+
+def _save_whole(model: nn.Module, folder: Path, recipe: Recipe) -> None:
+    """Write the adapter's folder beside its name and rename it when it is complete."""
+    staging = folder.with_name(f".{folder.name}")
+    shutil.rmtree(staging, ignore_errors=True)
+    save_adapter(model, staging, recipe)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(staging, folder)
+
+
+def _adapter_numbers(folder: Path) -> int:
+    from safetensors import safe_open
+
+    total = 0
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as tensors:
+            total += sum(math.prod(tensors.get_slice(k).get_shape()) for k in tensors.keys())  # noqa: SIM118 (no mapping)
+    return total
+
+
+def _evaluation_name(adapter: Path | None) -> str:
+    return "zero-shot" if adapter is None else adapter.resolve().name
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

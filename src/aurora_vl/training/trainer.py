@@ -1,0 +1,216 @@
+"""transformers' Trainer with Aurora's batches, checkpoints and best model.
+
+A checkpoint holds what is trained plus the momentum copy, the queue and their counters (Trainer
+itself would save 223M frozen numbers and none of these), and is written to a temporary folder that
+is renamed when complete.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import (
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import rotate_checkpoints
+
+from aurora_vl.data.augment import Augment
+from aurora_vl.data.transforms import to_model_input
+from aurora_vl.errors import UserError
+from aurora_vl.tasks.distributed import world_size
+
+STATE_FILE = "aurora_state.safetensors"
+
+
+class AuroraTrainer(Trainer):
+    """Trainer of a `RetrievalTask`.
+
+    Args:
+        validate: called with nothing, gives the validation metrics; the first of them chooses the
+            best checkpoint.
+        augment: applied to training batches; None for none.
+        kwargs: as for `transformers.Trainer`.
+    """
+
+    def __init__(
+        self,
+        *,
+        validate: Callable[[], dict[str, float]],
+        augment: Augment | None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.validate = validate
+        self.augment = augment
+        self._parts: dict[str, Tensor] = {}
+        self._parts_count = 0
+        self.add_callback(_LastStep())
+        self.add_callback(_DataEpoch())
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The batch's loss; its parts are kept for the log."""
+        inputs = dict(inputs)
+        seeds = inputs.pop("augment_seed")
+        dtype = next(model.parameters()).dtype
+        pixels = to_model_input(inputs.pop("pixel_values"), self.augment, seeds, dtype)
+        losses = model(pixel_values=pixels, **inputs)
+        for name, value in losses.items():
+            if name != "loss":
+                self._parts[name] = self._parts.get(name, torch.zeros(())) + value.detach().cpu()
+        self._parts_count += 1
+        return (losses["loss"], losses) if return_outputs else losses["loss"]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, with the mean of each part of the loss since the last time."""
+        if "loss" in logs and self._parts_count:
+            if not math.isfinite(logs["loss"]):
+                raise UserError(
+                    f"the loss is {logs['loss']} at step {self.state.global_step}; "
+                    "lower training.learning_rate and run with --resume or into a new output."
+                )
+            for name, total in self._parts.items():
+                logs[name] = round(total.item() / self._parts_count, 4)
+            self._parts, self._parts_count = {}, 0
+        super().log(logs, start_time)
+
+    def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:  # type: ignore[override]
+        """Validation metrics under `eval_` names, as Trainer's callbacks expect them."""
+        metrics = {f"eval_{name}": value for name, value in self.validate().items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write a checkpoint beside its final name and rename it when it is whole."""
+        folder = Path(self.args.output_dir)
+        final = folder / f"checkpoint-{self.state.global_step}"
+        staging = folder / f".{final.name}"
+        if self.args.should_save:
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir(parents=True)
+            save_file(task_state(self.model), staging / STATE_FILE)
+        _barrier()
+        self._save_optimizer_and_scheduler(str(staging))
+        self._save_rng_state(str(staging))
+        if self.state.best_global_step:
+            best = folder / f"checkpoint-{self.state.best_global_step}"
+            self.state.best_model_checkpoint = str(best)
+        _barrier()
+        if self.args.should_save:
+            for callback in [*self.callback_handler.callbacks, self.control]:
+                if isinstance(callback, ExportableState):
+                    self.state.stateful_callbacks[type(callback).__name__] = callback.state()
+            self.state.save_to_json(str(staging / TRAINER_STATE_NAME))
+            shutil.rmtree(final, ignore_errors=True)
+            os.replace(staging, final)
+            rotate_checkpoints(
+                output_dir=str(folder),
+                save_total_limit=self.args.save_total_limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+            )
+        _barrier()
+
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: nn.Module | None = None
+    ) -> None:
+        load_task_state(self.model, Path(resume_from_checkpoint))
+
+    def _load_best_model(self) -> None:
+        if self.state.best_model_checkpoint is not None:
+            load_task_state(self.model, Path(self.state.best_model_checkpoint))
+
+
+class _DataEpoch(TrainerCallback):
+    """Tells the training data its epoch; accelerate tells only the sampler when it has one."""
+
+    def on_epoch_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        *,
+        train_dataloader: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        # A resumed epoch begins at a fraction; a finished one may miss its integer by rounding.
+        train_dataloader.dataset.set_epoch(math.floor((state.epoch or 0.0) + 1e-6))
+
+
+class _LastStep(TrainerCallback):
+    """Validates and saves at the last step too, wherever it falls."""
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> TrainerControl:
+        if state.global_step >= state.max_steps and args.save_strategy != "no":
+            control.should_evaluate = True
+            control.should_save = True
+            control.should_log = True
+        return control
+
+
+def task_state(task: nn.Module) -> dict[str, Tensor]:
+    """What changes in training: trained parameters, moving averages, queue and counters."""
+    trained = {name: p.detach() for name, p in task.named_parameters() if p.requires_grad}
+    kept = task.state_dict()
+    buffers = {name: b for name, b in task.named_buffers() if name in kept}
+    return {name: value.contiguous() for name, value in {**trained, **buffers}.items()}
+
+
+@torch.no_grad()
+def load_task_state(task: nn.Module, checkpoint: Path) -> None:
+    """Put a checkpoint's values in place.
+
+    Raises:
+        UserError: the checkpoint belongs to another kind of run.
+    """
+    stored = load_file(checkpoint / STATE_FILE)
+    current = task_state(task)
+    shapes = {name: value.shape for name, value in current.items()}
+    if shapes != {name: value.shape for name, value in stored.items()}:
+        odd = sorted(set(shapes) ^ set(stored)) or sorted(
+            n for n in shapes if shapes[n] != stored[n].shape
+        )
+        raise UserError(
+            f"{checkpoint} belongs to a run with other settings (first difference: {odd[0]}); "
+            "train into a new output."
+        )
+    for name, value in current.items():
+        value.copy_(stored[name])
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The complete checkpoint with the most steps, if there is one."""
+    found = [p for p in folder.glob("checkpoint-*") if (p / TRAINER_STATE_NAME).is_file()]
+    return max(found, key=lambda p: int(p.name.rpartition("-")[2]), default=None)
+
+
+def _barrier() -> None:
+    if world_size() > 1:
+        torch.distributed.barrier()
