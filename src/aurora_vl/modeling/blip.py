@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,6 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import CausalLMOutputWithPast
-from transformers.utils import ModelOutput
 
 from aurora_vl.tuner.query_slot import QuerySlot
 
@@ -221,17 +220,22 @@ class BlipVisionModel(nn.Module):
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """Encode pictures.
+        """Encode pictures or videos.
 
         Args:
-            pixel_values: normalised pixels (B, 3, S, S), S the configuration's image_size.
+            pixel_values: normalised pixels (B, 3, S, S), S the configuration's image_size, or
+                (B, T, 3, S, S), videos of T frames, each encoded as a picture.
 
         Returns:
-            The last layer's states after ``post_layernorm``, (B, N, d), class token first.
+            The last layer's states after ``post_layernorm``, (B, N, d), class token first; of a
+            video (B, T * N, d), its frames behind each other.
 
         Raises:
             ValueError: if the pictures have another size.
         """
+        if pixel_values.ndim == 5:
+            states = self(pixel_values.flatten(0, 1))  # (B * T, N, d)
+            return states.view(len(pixel_values), -1, states.shape[-1])
         return self.post_layernorm(self.encoder(self.embeddings(pixel_values)))
 
 
@@ -688,8 +692,17 @@ def _with_first(input_ids: Tensor, first: int) -> Tensor:
     return torch.cat([torch.full_like(input_ids[:, :1], first), input_ids[:, 1:]], dim=1)
 
 
-@dataclass
-class RetrievalOutput(ModelOutput):
+def _frames(pixel_values: Tensor) -> int:
+    """T of videos (B, T, 3, S, S), 1 of pictures."""
+    return pixel_values.shape[1] if pixel_values.ndim == 5 else 1
+
+
+def _frame_cls(states: Tensor, frames: int) -> Tensor:
+    """The class token of every frame (B, T, d), of states (B, T * N, d)."""
+    return states.unflatten(1, (frames, -1))[:, :, 0]
+
+
+class RetrievalOutput(NamedTuple):
     """What the contrastive half of retrieval computes.
 
     Attributes:
@@ -697,12 +710,14 @@ class RetrievalOutput(ModelOutput):
         image_features: (B, D), of length 1.
         text_cls: (B, d), the text encoder's first state.
         text_features: (B, D), of length 1.
+        frame_features: (B, T, D) of a video's T frames, of length 1; None for pictures.
     """
 
-    image_states: Tensor | None = None
-    image_features: Tensor | None = None
-    text_cls: Tensor | None = None
-    text_features: Tensor | None = None
+    image_states: Tensor
+    image_features: Tensor
+    text_cls: Tensor
+    text_features: Tensor
+    frame_features: Tensor | None = None
 
 
 class BlipForRetrieval(BlipPreTrainedModel):
@@ -745,9 +760,18 @@ class BlipForRetrieval(BlipPreTrainedModel):
         self.text_encoder.embeddings.word_embeddings = value
 
     def encode_image(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels (B, 3, S, S) to states (B, N, d) and features (B, D) of length 1."""
+        """Pixels (B, 3, S, S) to states (B, N, d) and features (B, D) of length 1.
+
+        Videos (B, T, 3, S, S) give the states of all frames (B, T * N, d) and the features of
+        their mean class token.
+        """
         states = self.vision_model(pixel_values)
-        return states, F.normalize(self.vision_proj(states[:, 0]), dim=-1)
+        first = _frame_cls(states, _frames(pixel_values)).mean(1)
+        return states, F.normalize(self.vision_proj(first), dim=-1)
+
+    def frame_features(self, states: Tensor, frames: int) -> Tensor:
+        """States (B, T * N, d) of videos of T frames to each frame's features (B, T, D)."""
+        return F.normalize(self.vision_proj(_frame_cls(states, frames)), dim=-1)
 
     def encode_text(
         self, input_ids: Tensor, attention_mask: Tensor | None = None
@@ -775,10 +799,13 @@ class BlipForRetrieval(BlipPreTrainedModel):
     def forward(
         self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor | None = None
     ) -> RetrievalOutput:
-        """Encode pictures (B, 3, S, S) and texts (B, L), each on its own."""
+        """Encode pictures (B, 3, S, S) or videos (B, T, 3, S, S), and texts (B, L)."""
         states, image_features = self.encode_image(pixel_values)
         text_cls, text_features = self.encode_text(input_ids, attention_mask)
-        return RetrievalOutput(states, image_features, text_cls, text_features)
+        frames = (
+            self.frame_features(states, _frames(pixel_values)) if pixel_values.ndim == 5 else None
+        )
+        return RetrievalOutput(states, image_features, text_cls, text_features, frames)
 
 
 class BlipForQuestionAnswering(BlipPreTrainedModel):
@@ -824,8 +851,8 @@ class BlipForQuestionAnswering(BlipPreTrainedModel):
         """Questions read with their pictures.
 
         Args:
-            image: pixels (b, 3, S, S) or states (b, N, d); b is B or a divisor of B: each
-                run of B / b consecutive questions is about one picture.
+            image: pixels (b, 3, S, S), videos (b, T, 3, S, S) or states (b, N, d); b is B or a
+                divisor of B: each run of B / b consecutive questions is about one picture.
             question_ids: (B, L); the first id is replaced by [ENC].
             question_mask: (B, L), true or 1 where not padding.
             image_mask: (b, N), true or 1 where a state may be attended to.
@@ -833,7 +860,7 @@ class BlipForQuestionAnswering(BlipPreTrainedModel):
         Returns:
             Question states (B, L, d).
         """
-        states = self.vision_model(image) if image.ndim == 4 else image
+        states = image if image.ndim == 3 else self.vision_model(image)
         cross = self.text_encoder.cross_keys(states, image_mask)
         ids = _with_first(question_ids, self.enc_token_id)
         return self.text_encoder(ids, question_mask, cross)
@@ -874,6 +901,7 @@ class BlipForQuestionAnswering(BlipPreTrainedModel):
         question_mask: Tensor | None = None,
         max_new_tokens: int = 10,
         num_beams: int = 1,
+        attend_padding: bool = False,
         **kwargs: Any,
     ) -> Tensor:
         """Answer questions, greedily or with beams.
@@ -884,6 +912,8 @@ class BlipForQuestionAnswering(BlipPreTrainedModel):
             question_mask: (B, L), true or 1 where not padding.
             max_new_tokens: at most so many tokens after [DEC].
             num_beams: 1 is greedy.
+            attend_padding: whether the decoder looks at the question's padding too, as the
+                released code does.
             kwargs: further arguments of transformers' ``generate``, such as ``use_cache``.
 
         Returns:
@@ -900,7 +930,7 @@ class BlipForQuestionAnswering(BlipPreTrainedModel):
         }
         return self.text_decoder.generate(
             input_ids=start,
-            cross=self.question_keys(states, question_mask),
+            cross=self.question_keys(states, None if attend_padding else question_mask),
             max_new_tokens=max_new_tokens,
             num_beams=num_beams,
             **(defaults | kwargs),
