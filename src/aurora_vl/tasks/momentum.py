@@ -7,11 +7,14 @@ about the live model changes: no flag, no saved file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+_SHARED = re.compile(r"(^|\.)aurora_(core|[UV]_\d+)\.")
 
 
 class MomentumCopy(nn.Module):
@@ -48,3 +51,11 @@ class MomentumCopy(nn.Module):
     def call(self, model: nn.Module, *args: Any) -> Any:
         """`model(*args)` with the averages in place of the live parameters, without gradient."""
         return torch.func.functional_call(model, self.values(), args)
+
+
+def shared_factors(model: nn.Module) -> list[str]:
+    """Names of an adapted model's shared factors: its core, every U and every V.
+
+    The released code's momentum copy has its own modes and gates but reads these live.
+    """
+    return [name for name, _ in model.named_parameters() if _SHARED.search(name)]

@@ -18,9 +18,10 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from aurora_vl.errors import UserError
-from aurora_vl.modeling.blip import BlipForRetrieval, RetrievalOutput
+from aurora_vl.modeling.blip import BlipForRetrieval, CrossKeys, RetrievalOutput
 from aurora_vl.tasks.distributed import gather, gather_with_gradient, rank, world_size
 from aurora_vl.tasks.momentum import MomentumCopy
+from aurora_vl.tasks.video import frame_key_scale
 
 ContextEnhancement = Literal["off", "released", "symmetric", "adaptive"]
 _NO_ITEM = -100  # the id of a queue slot that holds nothing yet
@@ -35,9 +36,12 @@ class RetrievalSettings:
         queue: features kept of earlier batches; 0 for none.
         momentum: decay of the moving average; None takes the live features as their own targets.
         alpha: share of the momentum similarities in the soft targets.
-        ramp_steps: steps over which alpha grows from 0 to its value (the first epoch in BLIP).
+        ramp_steps: steps over which alpha grows from 0 to its value (the first epoch in BLIP); 0
+            for its value from the start.
         ice: informative context enhancement, see docs/method.md.
         live: trained parameters that the momentum copy does not average.
+        frame_aware: whether the keys of a video's frames are scaled by their likeness to the text.
+        float32_targets: round the hard targets to float32, as released; seen in float64 alone.
     """
 
     queue: int = 57_600
@@ -46,6 +50,8 @@ class RetrievalSettings:
     ramp_steps: int = 1
     ice: ContextEnhancement = "off"
     live: Collection[str] = ()
+    frame_aware: bool = True
+    float32_targets: bool = False
 
     def __post_init__(self) -> None:
         if self.ice not in get_args(ContextEnhancement):
@@ -103,7 +109,7 @@ class RetrievalTask(nn.Module):
         """The losses of one batch of pairs.
 
         Args:
-            pixel_values: (B, 3, H, W) normalised pictures.
+            pixel_values: (B, 3, H, W) normalised pictures or (B, T, 3, H, W) videos.
             input_ids, attention_mask: (B, L) captions.
             media_index: (B,) integers; pairs of the same picture are never each other's negatives.
             uniforms: (B, 2) numbers in [0, 1) that draw each pair's negative image and negative
@@ -152,9 +158,10 @@ class RetrievalTask(nn.Module):
         images = torch.cat([gather(image_m), self.image_queue])  # (G + Q, D)
         texts = torch.cat([gather(text_m), self.text_queue])
         indices = torch.cat([every_index, self.index_queue])
-        same = (index[:, None] == indices[None]).to(image.dtype)  # (B, G + Q)
+        same = index[:, None] == indices[None]  # (B, G + Q)
+        same = same.to(torch.float32 if self.settings.float32_targets else image.dtype)
         hard = same / same.sum(1, keepdim=True)
-        alpha = self.settings.alpha * self._ramp()
+        alpha = self.settings.alpha * self._ramp().to(image.dtype)
         soft_i2t = (image_m @ texts.T / temperature).detach().softmax(1)
         soft_t2i = (text_m @ images.T / temperature).detach().softmax(1)
         i2t = F.log_softmax(image @ texts.T / temperature, dim=1)
@@ -168,7 +175,8 @@ class RetrievalTask(nn.Module):
 
     def _ramp(self) -> Tensor:
         """Share of alpha in force, growing over the first `ramp_steps`; counts training steps."""
-        share = (self.steps / self.settings.ramp_steps).clamp(max=1.0)
+        ramp = self.settings.ramp_steps
+        share = (self.steps / ramp).clamp(max=1.0) if ramp else torch.ones_like(self.steps)
         if self.training:
             self.steps += 1
         return share
@@ -216,6 +224,7 @@ class RetrievalTask(nn.Module):
         count = len(ids)
         own = torch.arange(count, device=ids.device)
         offset = rank() * count
+        videos = torch.cat([own + offset, images, own + offset])  # among all processes' media
         states = live.image_states
         every_state = gather_with_gradient(states)
         if len(every_state) > count:  # keys of the own images and of the drawn ones only
@@ -224,6 +233,7 @@ class RetrievalTask(nn.Module):
         cross = self.backbone.cross_keys(states).select(torch.cat([own, images, own]))
         all_ids, all_mask = _gather_padded(ids, mask)
         rows = torch.cat([own + offset, own + offset, texts])
+        cross = self._frame_aware(live, cross, rows, videos)
         fused = self.backbone.fuse(all_ids[rows], all_mask[rows], cross)
         fused = self._enhanced(fused, live.text_cls, count)
         logits = self.backbone.itm_head(fused)
@@ -232,6 +242,16 @@ class RetrievalTask(nn.Module):
         weights = torch.cat([torch.ones_like(valid), valid, valid]).to(logits.dtype)
         losses = F.cross_entropy(logits, labels, reduction="none")
         return (losses * weights).sum() / weights.sum()
+
+    def _frame_aware(
+        self, live: RetrievalOutput, cross: CrossKeys, texts: Tensor, videos: Tensor
+    ) -> CrossKeys:
+        """Keys of R rows scaled by how like their texts the frames are; rows of all processes."""
+        if live.frame_features is None or not self.settings.frame_aware:
+            return cross
+        every_text, every_frame = gather(live.text_features), gather(live.frame_features)
+        similarity = torch.einsum("rd,rtd->rt", every_text[texts], every_frame[videos])
+        return cross.scaled(frame_key_scale(similarity, cross.keys[0].shape[2]))
 
     def _enhanced(self, fused: Tensor, text_cls: Tensor, positives: int) -> Tensor:
         """Informative context enhancement of the fused [CLS] (3B, d), in training only."""
