@@ -1,7 +1,14 @@
-"""Aurora: parameter-efficient tuning of vision-language models by mode approximation."""
+"""Aurora: parameter-efficient tuning of vision-language models by mode approximation.
+
+Importing the package registers the method with PEFT.
+"""
 
 from __future__ import annotations
 
 from aurora_vl._version import __version__
+from aurora_vl.tuner.config import AuroraConfig
+from aurora_vl.tuner.registry import register
 
-__all__ = ["__version__"]
+register()
+
+__all__ = ["AuroraConfig", "__version__"]

@@ -1,0 +1,165 @@
+"""Configuration of an Aurora adapter: what is trained, with which core, where and from what start.
+
+It knows no torch. `registry.register` makes PEFT read it back from adapter_config.json.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from peft import PeftConfig
+
+
+class AuroraPeftType(str, Enum):  # noqa: UP042 (PEFT's own PeftType is a str Enum; StrEnum prints differently)
+    """The one-member type under which PEFT finds this method; equal to the string "AURORA"."""
+
+    AURORA = "AURORA"
+
+
+_CHOICES = {
+    "core": ("cp", "tucker"),
+    "mlp_core": ("per_slice", "interleaved"),
+    "dropout_at": ("rank", "released"),
+    "init": ("ours", "released"),
+    "gqt": ("released", "gated", "off"),
+    "gqt_start": ("zero", "normal"),
+    "bias": ("none", "all", "aurora_only"),
+}
+
+
+@dataclass
+class AuroraConfig(PeftConfig):
+    """Configuration of an Aurora adapter.
+
+    The updates of all targeted linear maps are blocks of one small tensor: two factors U and V
+    shared by the whole model (one U per input width, one V per output width), a core, and r numbers
+    of its own for each block (DESIGN.md section 2).
+
+    Args:
+        r: rank; BLIP-base has 112,192 factor numbers at r=64 with the cp core.
+        target_modules: names (suffixes), a regular expression or "all-linear". None: the maps the
+            method names for the model's type (`targets.DEFAULT_TARGETS`).
+        exclude_modules: names or a regular expression of modules to leave out.
+        modules_to_save: modules trained whole and saved with the adapter, such as heads.
+        layers_to_transform: layer indices to adapt; only with a list of `target_modules`.
+        layers_pattern: name of the list of layers those indices refer to.
+        bias: "none", "all" or "aurora_only".
+        core: "cp", the paper's diagonal core, or "tucker", the released code's dense one.
+        mlp_core: "per_slice", or "interleaved": the released code's mixing of the mode columns in
+            maps that end with one of `mlp_modules`; tucker only.
+        mlp_modules: names of the two maps of a feed-forward layer.
+        scaling: factor of every update.
+        dropout: probability on the rank activations in training.
+        dropout_at: "rank", on x U^T; "released": there in text and other maps, behind the core with
+            a mask per output slice in maps under a module named like "vision".
+        listed_widths: widths that sizes are cut by. None: the model's hidden sizes by its config;
+            without a config the sizes of the targeted square maps. Resolved when injected.
+        init_weights: False gives a start that changes the model, for tests.
+        init: "ours" or the "released" code's distributions; both start as the frozen model.
+        gqt: the query gate in layers that offer a slot: "released", "gated" or "off".
+        gqt_start: "zero", or "normal": N(0, 0.0002^2) as released. "gated" starts at scale 1,
+            shift 0 whatever is said here.
+        target_blocks: filled when injected: for every targeted map its widths and blocks.
+
+    Raises:
+        ValueError: a value is outside its range or two values contradict each other.
+    """
+
+    r: int = field(default=32, metadata={"help": "Rank: size of the shared factors' inner side."})
+    target_modules: list[str] | set[str] | str | None = field(
+        default=None,
+        metadata={"help": "Names, regular expression or 'all-linear'; None: by the model's type."},
+    )
+    exclude_modules: list[str] | set[str] | str | None = field(
+        default=None, metadata={"help": "Names or regular expression of modules to leave out."}
+    )
+    modules_to_save: list[str] | None = field(
+        default=None, metadata={"help": "Modules trained whole and saved beside the adapter."}
+    )
+    layers_to_transform: list[int] | int | None = field(
+        default=None, metadata={"help": "Indices of the layers to adapt."}
+    )
+    layers_pattern: list[str] | str | None = field(
+        default=None, metadata={"help": "Name of the module list `layers_to_transform` counts in."}
+    )
+    bias: str = field(default="none", metadata={"help": "'none', 'all' or 'aurora_only'."})
+    core: str = field(
+        default="cp", metadata={"help": "'cp' (the paper) or 'tucker' (the released code)."}
+    )
+    mlp_core: str = field(
+        default="per_slice",
+        metadata={"help": "'per_slice', or 'interleaved' as released (tucker only)."},
+    )
+    mlp_modules: list[str] = field(
+        default_factory=lambda: ["fc1", "fc2", "intermediate.dense", "output.dense"],
+        metadata={"help": "Names of feed-forward maps, for mlp_core='interleaved'."},
+    )
+    scaling: float = field(default=1.0, metadata={"help": "Factor of every update."})
+    dropout: float = field(default=0.0, metadata={"help": "Dropout on the rank activations."})
+    dropout_at: str = field(
+        default="rank",
+        metadata={"help": "'rank' (on x U^T) or 'released' (vision maps: behind the core)."},
+    )
+    listed_widths: list[int] | None = field(
+        default=None, metadata={"help": "Widths sizes are cut by; None: the model's hidden sizes."}
+    )
+    init_weights: bool = field(
+        default=True, metadata={"help": "True: starts as the frozen model. False: for tests."}
+    )
+    init: str = field(default="ours", metadata={"help": "Start distributions: 'ours', 'released'."})
+    gqt: str = field(
+        default="released",
+        metadata={"help": "Query gates: 'released', 'gated' or 'off'; only where slots are."},
+    )
+    gqt_start: str = field(
+        default="zero", metadata={"help": "'zero' (the frozen model) or 'normal' (as released)."}
+    )
+    target_blocks: dict[str, dict[str, Any]] | None = field(
+        default=None, metadata={"help": "Filled when injected: widths and blocks per target."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = AuroraPeftType.AURORA
+        for name in ("target_modules", "exclude_modules"):
+            value = getattr(self, name)
+            if isinstance(value, (list, tuple)):
+                setattr(self, name, set(value))
+        self._check_choices()
+        self._check_numbers()
+        self._check_layers()
+
+    def _check_choices(self) -> None:
+        for name, allowed in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, but is {value!r}.")
+        if self.mlp_core == "interleaved" and self.core != "tucker":
+            raise ValueError(
+                "`mlp_core='interleaved'` mixes the columns of a dense core: it needs "
+                f"`core='tucker'`, but `core` is {self.core!r}."
+            )
+
+    def _check_numbers(self) -> None:
+        if isinstance(self.r, bool) or not isinstance(self.r, int) or self.r < 1:
+            raise ValueError(f"`r` must be a positive whole number, but is {self.r!r}.")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"`dropout` must be at least 0 and below 1, but is {self.dropout!r}.")
+        if self.listed_widths is not None:
+            if any(not isinstance(width, int) or width < 1 for width in self.listed_widths):
+                raise ValueError(
+                    "`listed_widths` must hold positive whole numbers, but is "
+                    f"{self.listed_widths!r}."
+                )
+            self.listed_widths = sorted(set(self.listed_widths), reverse=True)
+
+    def _check_layers(self) -> None:
+        if isinstance(self.target_modules, str) and self.layers_to_transform is not None:
+            raise ValueError(
+                "`layers_to_transform` works with a list of `target_modules`, not with the "
+                f"regular expression {self.target_modules!r}: put the layers into the expression."
+            )
+        if self.layers_pattern and self.layers_to_transform is None:
+            raise ValueError("`layers_pattern` is given without `layers_to_transform`.")

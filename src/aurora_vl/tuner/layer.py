@@ -1,0 +1,278 @@
+"""The adapted linear map, and what it shares with the query gate.
+
+Shared factors belong to the tuner; a layer holds plain references to their containers (never to the
+parameters, which PEFT re-assigns), so they are saved, counted and moved once (PEFT.md 3.2).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
+from peft.utils import quantization_extra_repr, resolve_quantization_backend
+from torch import Tensor, nn
+
+from aurora_vl.tuner import algebra, start
+from aurora_vl.tuner.config import AuroraConfig
+from aurora_vl.tuner.layout import BlockLayout
+from aurora_vl.tuner.targets import is_mlp, is_vision
+
+BASE_ROWS = "__base__"
+_HALVES = (torch.float16, torch.bfloat16)
+
+
+class AuroraLayer(BaseTunerLayer):
+    """What adapted maps and query gates have in common.
+
+    Attributes:
+        base_layer: the module that was replaced.
+        adapter_layer_names: attributes that are dictionaries of parameters by adapter, the shared
+            ones included.
+        own_names: those of them that belong to this layer alone.
+    """
+
+    other_param_names: tuple[str, ...] = ()
+    own_names: tuple[str, ...] = ()
+
+    # What PEFT's base class brings, for type checkers.
+    base_layer: nn.Module
+    adapter_layer_names: tuple[str, ...]
+    merged_adapters: list[str]
+    merged: bool
+    disable_adapters: bool
+    active_adapters: list[str]
+    get_base_layer: Callable[[], Any]
+    get_base_weight: Callable[[], Tensor]
+    set_base_weight: Callable[[Tensor], None]
+    _get_base_layer_device_and_dtype: Callable[[nn.Module], tuple[Any, Any]]
+    _cast_input_dtype: Callable[[Tensor, torch.dtype], Tensor]
+
+    def _start_unmerged(self, base_layer: nn.Module) -> None:
+        self.base_layer = base_layer
+        self._disable_adapters = False
+        self.merged_adapters = []
+
+    def has_adapter(self, adapter_name: str) -> bool:
+        """Tell whether the adapter has parameters of its own here."""
+        return any(adapter_name in getattr(self, name) for name in self.own_names)
+
+    def _get_available_adapters(self) -> set[str]:
+        return {adapter for name in self.own_names for adapter in getattr(self, name)}
+
+    def _rows_by_adapter(self, adapter_names: list[str], n_rows: int) -> dict[str, list[int]]:
+        """Return the row numbers of every adapter named that has parameters here."""
+        if self.merged:
+            raise ValueError(
+                "Cannot pass `adapter_names` while adapters are merged; call `unmerge_adapter`."
+            )
+        if len(adapter_names) != n_rows:
+            raise ValueError(
+                f"`adapter_names` names {len(adapter_names)} rows, but the input has {n_rows}."
+            )
+        rows: dict[str, list[int]] = {}
+        for row, name in enumerate(adapter_names):
+            if name != BASE_ROWS and self.has_adapter(name):
+                rows.setdefault(name, []).append(row)
+        return rows
+
+    def _move_adapter_to_device_of_base_layer(
+        self, adapter_name: str, device: torch.device | None = None
+    ) -> None:
+        """Move the adapter to the base layer's device; shared parameters only off the CPU."""
+        target = device or self._get_base_layer_device_and_dtype(self.get_base_layer())[0]
+        if target is None:
+            return
+        for name in self.adapter_layer_names:
+            container = getattr(self, name)
+            if adapter_name not in container:
+                continue
+            parameter = container[adapter_name]
+            misplaced = parameter.device != target and parameter.device.type != "meta"
+            if misplaced and (name in self.own_names or parameter.device.type == "cpu"):
+                moved = nn.Parameter(parameter.to(target), parameter.requires_grad)
+                container[adapter_name] = moved
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """What one adapter does with one linear map.
+
+    Attributes:
+        layout: widths and blocks.
+        dropout: probability on the rank activations.
+        dropout_after_core: where it acts (`algebra.add_delta`).
+        scaling: factor of the update.
+    """
+
+    layout: BlockLayout
+    dropout: float
+    dropout_after_core: bool
+    scaling: float
+
+
+class AuroraLinear(nn.Module, AuroraLayer):
+    """A frozen linear map plus the updates of the active adapters.
+
+    Args:
+        base_layer: the nn.Linear (quantized or not) to adapt.
+        **kwargs: what `peft.utils.get_quantization_kwargs` returns.
+    """
+
+    own_names = ("aurora_P",)
+    other_param_names = ("aurora_settings",)
+    aurora_core: nn.ParameterDict  # the tuner's, as are aurora_U_<width> and aurora_V_<width>
+
+    def __init__(self, base_layer: nn.Module, **kwargs: Any) -> None:
+        super().__init__()
+        self._start_unmerged(base_layer)
+        linear = self.get_base_layer()
+        self.quantization_backend = resolve_quantization_backend(linear, **kwargs)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.aurora_P = nn.ParameterDict()
+        self.aurora_settings: dict[str, MapSettings] = {}
+        self.adapter_layer_names = ("aurora_P",)
+
+    def update_layer(
+        self,
+        adapter_name: str,
+        config: AuroraConfig,
+        key: str,
+        layout: BlockLayout,
+        shared: dict[str, nn.ParameterDict],
+    ) -> None:
+        """Give the layer one more adapter.
+
+        Args:
+            adapter_name: its name.
+            config: its configuration.
+            key: the layer's name in the model.
+            layout: the blocks of this map.
+            shared: containers of the shared parameters by attribute name: `aurora_core`,
+                `aurora_U_<in_width>` and `aurora_V_<out_width>`, each holding this adapter's entry.
+        """
+        for name, container in shared.items():
+            # Not setattr: nn.Module would register the container here as well.
+            self.__dict__[name] = container
+        self.adapter_layer_names = tuple(dict.fromkeys((*self.adapter_layer_names, *shared)))
+        released = config.dropout_at == "released"
+        self.aurora_settings[adapter_name] = MapSettings(
+            layout, config.dropout, released and is_vision(key), config.scaling
+        )
+        # The released code keeps fc1 and fc2's rows in one array, q, k, v and proj's in another.
+        columns = 8 if is_mlp(key, config.mlp_modules) else 4 if is_vision(key) else 1
+        rows = start.modes(config, layout.out_blocks, layout.in_blocks, columns)
+        core = shared["aurora_core"][adapter_name]
+        device, _ = self._get_base_layer_device_and_dtype(self.get_base_layer())
+        self.aurora_P[adapter_name] = nn.Parameter(rows.to(device or core.device, core.dtype))
+
+    def factors(self, adapter_name: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return (U, V, core, P) of the adapter, on the device and in the dtype of P."""
+        layout = self.aurora_settings[adapter_name].layout
+        modes = self.aurora_P[adapter_name]
+        u = getattr(self, f"aurora_U_{layout.in_width}")[adapter_name].to(modes)
+        v = getattr(self, f"aurora_V_{layout.out_width}")[adapter_name].to(modes)
+        return u, v, self.aurora_core[adapter_name].to(modes), modes
+
+    def get_delta_weight(self, adapter_name: str) -> Tensor:
+        """Return the adapter's change of the weight, (out_features, in_features)."""
+        settings = self.aurora_settings[adapter_name]
+        u, v, core, modes = self.factors(adapter_name)
+        dtype = modes.dtype
+        if dtype in _HALVES and modes.device.type == "cpu":  # slow and coarse there
+            u, v, core, modes = u.float(), v.float(), core.float(), modes.float()
+        delta = algebra.delta_weight(u, v, core, modes, interleaved=settings.layout.interleaved)
+        return (delta * settings.scaling).to(dtype)
+
+    def get_low_rank_factors(self, adapter_name: str) -> tuple[Tensor, Tensor]:
+        """Return (down, up), exact: the adapter's change of the weight is up @ down."""
+        settings = self.aurora_settings[adapter_name]
+        down, up = algebra.low_rank_factors(
+            *self.factors(adapter_name), interleaved=settings.layout.interleaved
+        )
+        return down, up * settings.scaling
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Add the updates of the given (default: the active) adapters to the frozen weight.
+
+        Raises:
+            ValueError: with `safe_merge`, if the sum is not finite; the weight is then unchanged.
+        """
+        for name in check_adapters_to_merge(self, adapter_names):
+            if not self.has_adapter(name):
+                continue
+            weight = self.get_base_weight()
+            merged = weight + self.get_delta_weight(name).to(weight)
+            if safe_merge and not torch.isfinite(merged).all():
+                raise ValueError(
+                    f"NaNs detected in the merged weights. The adapter {name} seems to be broken"
+                )
+            self.set_base_weight(merged)
+            self.merged_adapters.append(name)
+
+    def unmerge(self) -> None:
+        """Take the updates of all merged adapters out of the weight again."""
+        if not self.merged:
+            warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
+            return
+        while self.merged_adapters:
+            name = self.merged_adapters.pop()
+            weight = self.get_base_weight()
+            self.set_base_weight(weight - self.get_delta_weight(name).to(weight))
+
+    def forward(
+        self, x: Tensor, *args: Any, adapter_names: list[str] | None = None, **kwargs: Any
+    ) -> Tensor:
+        """Return the map's output with the updates of the active adapters.
+
+        Args:
+            x: input (..., in_features).
+            *args: passed on to the frozen layer.
+            adapter_names: one adapter per row of x instead of the active ones; "__base__" for none.
+            **kwargs: passed on to the frozen layer.
+        """
+        if self.disable_adapters and self.merged:
+            self.unmerge()
+        result = self.base_layer(x, *args, **kwargs)
+        if self.disable_adapters:
+            return result
+        if adapter_names is not None:
+            result = result.clone()
+            for name, rows in self._rows_by_adapter(adapter_names, len(x)).items():
+                result[rows] = self._add_delta(result[rows], x[rows], name)
+            return result
+        if not self.merged:
+            for name in self.active_adapters:
+                if name in self.aurora_P:
+                    result = self._add_delta(result, x, name)
+        return result
+
+    def _add_delta(self, result: Tensor, x: Tensor, adapter_name: str) -> Tensor:
+        settings = self.aurora_settings[adapter_name]
+        u, v, core, modes = self.factors(adapter_name)
+        return algebra.add_delta(
+            result,
+            self._cast_input_dtype(x, modes.dtype),
+            u,
+            v,
+            core,
+            modes,
+            interleaved=settings.layout.interleaved,
+            scaling=settings.scaling,
+            dropout=settings.dropout if self.training else 0.0,
+            dropout_after_core=settings.dropout_after_core,
+        )
+
+    def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
+        """Tell PEFT that the update can be written as a LoRA: it can, exactly."""
+        return True
+
+    def __repr__(self) -> str:
+        return "aurora." + super().__repr__()
+
+    def extra_repr(self) -> str:
+        """Return what PEFT prints of a quantized layer."""
+        return quantization_extra_repr(self)

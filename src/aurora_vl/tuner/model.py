@@ -1,0 +1,345 @@
+"""The tuner: finds the maps to adapt, owns the shared factors, and keeps PEFT's promises for them.
+
+PEFT knows nothing of parameters that belong to the tuner itself, so adding, freezing, casting,
+deleting and rolling back an adapter are completed here (PEFT.md 3.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTuner
+from peft.utils import AuxiliaryTrainingWrapper, get_quantization_kwargs
+from torch import Tensor, nn
+
+from aurora_vl.tuner import start
+from aurora_vl.tuner.config import AuroraConfig
+from aurora_vl.tuner.gqt import AuroraQueryGate, QuerySlot
+from aurora_vl.tuner.layer import BASE_ROWS, AuroraLayer, AuroraLinear
+from aurora_vl.tuner.layout import BlockLayout
+from aurora_vl.tuner.targets import DEFAULT_TARGETS, config_widths, is_mlp, square_widths
+
+_PACKED = nn.MultiheadAttention
+_LOW_PRECISION = ("float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
+
+
+def _discard(container: Any, adapter_name: str) -> None:
+    if adapter_name in container:  # ParameterDict.pop knows no default
+        del container[adapter_name]
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    return module.get_base_layer() if isinstance(module, AuroraLayer) else module
+
+
+class AuroraModel(BaseTuner):
+    """A model with Aurora adapters, made by `get_peft_model(model, AuroraConfig(...))`.
+
+    Shared parameters are ParameterDicts of the tuner, keyed by adapter: `aurora_core`,
+    `aurora_U_<width>` (r, width) and `aurora_V_<width>` (width, r). In an adapter's file they are
+    `base_model.aurora_core` and so on; a map's own rows are
+    `base_model.model.<map>.aurora_P` (out_blocks, in_blocks, r), a gate's vectors
+    `base_model.model.<slot>.aurora_gate_*` (dim,).
+    """
+
+    uses_shared_state = True
+    prefix = "aurora_"
+    tuner_layer_cls = AuroraLayer
+    target_module_mapping = DEFAULT_TARGETS
+
+    # Finding the targets
+
+    def _prepare_adapter_config(
+        self, peft_config: AuroraConfig, model_config: dict[str, Any]
+    ) -> AuroraConfig:
+        known = self.target_module_mapping
+        model_type = model_config.get("model_type")
+        if peft_config.target_modules is None and model_type not in known:
+            raise ValueError(
+                f"Aurora has no default targets for model type {model_type!r}: set "
+                "`target_modules` in AuroraConfig, for example to 'all-linear'. Known: "
+                f"{', '.join(sorted(known))}."
+            )
+        return super()._prepare_adapter_config(peft_config, model_config)
+
+    def _check_target_module_exists(self, peft_config: AuroraConfig, key: str) -> Any:
+        """Match a module: slots by their kind (where gates are on), other modules by name."""
+        found = super()._check_target_module_exists(peft_config, key)
+        if isinstance(_unwrapped(self.model.get_submodule(key)), QuerySlot):
+            excluded = found is not None and not isinstance(found, bool) and not found
+            return found if excluded else peft_config.gqt != "off"
+        if found and isinstance(self.model.get_submodule(key.rpartition(".")[0]), _PACKED):
+            return False  # nn.MultiheadAttention reads its projections' weights, never calls them
+        return found
+
+    def _targeted_sizes(self, config: AuroraConfig) -> Iterator[tuple[int, int]]:
+        for key, module in self.model.named_modules():
+            inner = _unwrapped(module)
+            if not key or not isinstance(inner, nn.Linear):
+                continue
+            if self._check_target_module_exists(config, key):
+                yield inner.in_features, inner.out_features
+
+    def _resolve_widths(self, config: AuroraConfig) -> list[int]:
+        model_config = getattr(self.model, "config", None)
+        if isinstance(model_config, dict) or hasattr(model_config, "to_dict"):
+            widths = config_widths(model_config)
+            if widths:
+                return widths
+        return square_widths(self._targeted_sizes(config))
+
+    # Adding an adapter
+
+    def inject_adapter(
+        self,
+        model: nn.Module,
+        adapter_name: str,
+        autocast_adapter_dtype: bool = True,
+        low_cpu_mem_usage: bool = False,
+        state_dict: dict[str, Tensor] | None = None,
+    ) -> None:
+        """Add an adapter; if that fails, leave model, config and other adapters as they were.
+
+        Args:
+            model: the model to adapt.
+            adapter_name: name of the adapter; its config is in `peft_config`.
+            autocast_adapter_dtype: see PEFT.
+            low_cpu_mem_usage: create the parameters on the meta device.
+            state_dict: find the targets by the keys of these weights instead of the config.
+        """
+        config = self.peft_config[adapter_name]
+        before = (config.target_modules, config.listed_widths, config.target_blocks)
+        shared = [(p, p.requires_grad) for c in self._shared().values() for p in c.values()]
+        inner = [(p, p.requires_grad) for p in model.parameters()]
+        self._recorded = {
+            key: BlockLayout.from_record(record)
+            for key, record in (config.target_blocks or {}).items()
+        }
+        config.target_blocks = self._blocks = {}
+        try:
+            super().inject_adapter(
+                model,
+                adapter_name,
+                autocast_adapter_dtype=autocast_adapter_dtype,
+                low_cpu_mem_usage=low_cpu_mem_usage,
+                state_dict=state_dict,
+            )
+        except Exception:
+            self._roll_back(model, adapter_name)
+            config.target_modules, config.listed_widths, config.target_blocks = before
+            for parameter, flag in inner:
+                parameter.requires_grad = flag
+            raise
+        finally:
+            # An adapter added for inference would freeze the others' shared parameters.
+            for parameter, flag in shared:
+                parameter.requires_grad = flag
+
+    def _create_and_replace(
+        self,
+        peft_config: AuroraConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        parameter_name: str | None = None,
+    ) -> None:
+        inner = _unwrapped(target)
+        layer: nn.Module
+        if isinstance(inner, QuerySlot):
+            layer = gate = target if isinstance(target, AuroraQueryGate) else AuroraQueryGate(inner)
+            gate.update_layer(adapter_name, peft_config, *self._place_near(parent))
+        elif isinstance(inner, nn.Linear):
+            layer = self._adapted_linear(peft_config, adapter_name, target, current_key)
+        else:
+            raise ValueError(
+                f"Target module {current_key!r} is a {type(inner).__name__}; Aurora adapts "
+                "nn.Linear only. Name it in `exclude_modules` or choose other `target_modules`."
+            )
+        if layer is not target:
+            self._replace_module(parent, target_name, layer, target)
+
+    def _adapted_linear(
+        self, config: AuroraConfig, adapter_name: str, target: nn.Module, key: str
+    ) -> AuroraLinear:
+        if config.listed_widths is None:
+            config.listed_widths = self._resolve_widths(config)
+        if isinstance(target, AuroraLinear):
+            layer = target
+        else:
+            layer = AuroraLinear(target, **get_quantization_kwargs(self))
+        sizes = (layer.in_features, layer.out_features)
+        mixes = config.mlp_core == "interleaved" and is_mlp(key, config.mlp_modules)
+        layout = self._recorded.get(key)
+        if layout is None or layout.features != sizes:
+            layout = BlockLayout.of(*sizes, config.listed_widths, interleave=mixes)
+        device, dtype = self._place_near(layer.get_base_layer())
+        names = ("aurora_core", f"aurora_U_{layout.in_width}", f"aurora_V_{layout.out_width}")
+        shared = {name: self._share(name, adapter_name, config, device, dtype) for name in names}
+        layer.update_layer(adapter_name, config, key, layout, shared)
+        self._blocks[key] = layout.to_record()
+        return layer
+
+    def _share(
+        self,
+        name: str,
+        adapter_name: str,
+        config: AuroraConfig,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> nn.ParameterDict:
+        """Return the container of that name with an entry for the adapter, made if need be."""
+        if name not in self._modules:
+            setattr(self, name, nn.ParameterDict())
+        container = getattr(self, name)
+        if adapter_name not in container:
+            kind, _, width = name.removeprefix("aurora_").partition("_")
+            if kind == "core":
+                value = start.core(config)
+            else:
+                value = {"U": start.factor_in, "V": start.factor_out}[kind](config, int(width))
+            container[adapter_name] = nn.Parameter(value.to(device, dtype))
+        return container
+
+    @staticmethod
+    def _place_near(module: nn.Module) -> tuple[torch.device, torch.dtype]:
+        """Return device and floating dtype of a module's first parameter."""
+        parameter = next(module.parameters(), torch.empty(0))
+        dtype = parameter.dtype if parameter.dtype.is_floating_point else torch.float32
+        return parameter.device, dtype
+
+    def _replace_module(
+        self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module
+    ) -> None:
+        if isinstance(_unwrapped(child), QuerySlot):
+            setattr(parent, child_name, new_module)  # PEFT's own asks the slot for a weight
+        else:
+            super()._replace_module(parent, child_name, new_module, child)
+
+    # Keeping the shared parameters in step
+
+    def _shared(self) -> dict[str, nn.ParameterDict]:
+        return {name: m for name, m in self._modules.items() if name.startswith(self.prefix)}
+
+    def _layers(self) -> list[AuroraLayer]:
+        return [module for module in self.model.modules() if isinstance(module, AuroraLayer)]
+
+    def _roll_back(self, model: nn.Module, adapter_name: str) -> None:
+        for key, layer in list(model.named_modules()):
+            if isinstance(layer, AuroraLayer):
+                for name in layer.own_names + layer.other_param_names:
+                    _discard(getattr(layer, name), adapter_name)
+                if not layer._get_available_adapters():
+                    parent = model.get_submodule(key.rpartition(".")[0])
+                    setattr(parent, key.rpartition(".")[2], layer.base_layer)
+        for name, container in self._shared().items():
+            _discard(container, adapter_name)
+            if not len(container):
+                delattr(self, name)
+
+    def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
+        """Train in float32 where the model is kept in less, the shared factors included."""
+        low = {getattr(torch, name) for name in _LOW_PRECISION if hasattr(torch, name)}
+        own = (getattr(layer, name) for layer in self._layers() for name in layer.own_names)
+        for container in (*own, *self._shared().values()):
+            if autocast_adapter_dtype and adapter_name in container:
+                parameter = container[adapter_name]
+                if parameter.dtype in low:
+                    container[adapter_name] = nn.Parameter(
+                        parameter.float(), requires_grad=parameter.requires_grad
+                    )
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Delete an adapter; if it was the only active one, the first of the others takes over.
+
+        Raises:
+            ValueError: there is no such adapter, or it is merged.
+        """
+        was_active = adapter_name in self.active_adapters
+        rest = [name for name in self.active_adapters if name != adapter_name]
+        rest = rest or sorted(set(self.peft_config) - {adapter_name})[:1]
+        super().delete_adapter(adapter_name)
+        for container in self._shared().values():
+            _discard(container, adapter_name)
+        if was_active and rest:
+            # Layers that had only the deleted adapter do not know the others.
+            self.set_adapter(rest)
+
+    def _unload_and_optionally_merge(
+        self,
+        merge: bool = True,
+        progressbar: bool = False,
+        safe_merge: bool = False,
+        adapter_names: list[str] | None = None,
+    ) -> nn.Module:
+        if merge:
+            gates = [layer for layer in self._layers() if isinstance(layer, AuroraQueryGate)]
+            names = {name for gate in gates for name in gate.merged_adapters}
+            names.update(adapter_names or self.active_adapters)
+            held = sorted(n for n in names if any(gate.has_adapter(n) for gate in gates))
+            if held:
+                raise ValueError(
+                    f"Adapter {', '.join(held)} has query gates, which are no linear maps and "
+                    "cannot be merged into weights. Use `merge_adapter()`, which folds the linear "
+                    "maps and keeps the gates, or train with `AuroraConfig(gqt='off')`."
+                )
+        return super()._unload_and_optionally_merge(
+            merge=merge, progressbar=progressbar, safe_merge=safe_merge, adapter_names=adapter_names
+        )
+
+    # Another adapter for every row
+
+    @contextmanager
+    def adapter_rows(self, adapter_names: Sequence[str]) -> Iterator[None]:
+        """Let every row of the batches computed inside use an adapter of its own.
+
+        Where a layer meets k times as many rows as are named (frames of a video, beams), each name
+        serves k consecutive rows.
+
+        Args:
+            adapter_names: one adapter a row; "__base__" for the frozen model.
+
+        Raises:
+            ValueError: an adapter does not exist, or the model is in training mode.
+        """
+        names = list(adapter_names)
+        unknown = sorted(set(names) - set(self.peft_config) - {BASE_ROWS})
+        if unknown:
+            raise ValueError(f"Trying to infer with non-existing adapter(s): {', '.join(unknown)}")
+        if self.training:
+            raise ValueError("Cannot pass `adapter_names` when the model is in training mode.")
+        handles = [
+            module.register_forward_pre_hook(partial(_name_rows, names=names), with_kwargs=True)
+            for module in self.modules()
+            if isinstance(module, (AuroraLayer, AuxiliaryTrainingWrapper))
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        """PEFT's entry for `model(..., adapter_names=[...])` and `generate`."""
+        names = kwargs.get("adapter_names")
+        if names is None:
+            yield
+            return
+        with self.adapter_rows(names):
+            yield
+
+
+def _name_rows(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], names: list[str]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    rows = len(args[0]) if args else len(next(iter(kwargs.values())))
+    if not names or rows % len(names):
+        raise ValueError(f"`adapter_names` names {len(names)} rows, but a layer met {rows}.")
+    repeats = rows // len(names)
+    return args, {**kwargs, "adapter_names": [name for name in names for _ in range(repeats)]}

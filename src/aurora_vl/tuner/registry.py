@@ -1,0 +1,36 @@
+"""Registers the method with PEFT from outside: three entries in PEFT's own tables.
+
+PEFT's `register_peft_method` refuses names that its PeftType does not know; a one-member str Enum
+of our own hashes and compares like its string, so the entries are found (PEFT.md 3.3).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
+
+from aurora_vl.tuner.config import AuroraConfig, AuroraPeftType
+from aurora_vl.tuner.model import AuroraModel
+
+
+def register() -> None:
+    """Make PEFT know "AURORA"; calling it again changes nothing.
+
+    Raises:
+        RuntimeError: another package holds the name.
+    """
+    entries: list[tuple[dict[Any, Any], Any]] = [
+        (PEFT_TYPE_TO_CONFIG_MAPPING, AuroraConfig),
+        (PEFT_TYPE_TO_TUNER_MAPPING, AuroraModel),
+        (PEFT_TYPE_TO_PREFIX_MAPPING, AuroraModel.prefix),
+    ]
+    for table, ours in entries:
+        held = table.get(AuroraPeftType.AURORA, ours)
+        if held is not ours:
+            raise RuntimeError(
+                f"PEFT's name 'AURORA' is already taken by {held!r}: import only one of the two."
+            )
+    for table, ours in entries:
+        table[AuroraPeftType.AURORA] = ours

@@ -1,0 +1,108 @@
+"""Which maps of a model the method adapts by default, and which widths its sizes are cut by.
+
+As the method names them: in vision q, k, v, projection and both MLP maps; in text q, k and v of
+self- and cross-attention.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+_VISION_SUFFIXES = r"(qkv|projection|[qkvo]_proj|out_proj|query|key|value|fc1|fc2)"
+_QKV = ["q_proj", "k_proj", "v_proj"]
+_BLIP = ["qkv", "projection", "fc1", "fc2", "query", "key", "value"]
+# Both layouts that transformers gave its ViT; the pooler and the classifier are no part of it.
+_VIT = (
+    r"(.*\.)?layers?\.\d+\..*([qkvo]_proj|query|key|value|fc1|fc2"
+    r"|attention\.output\.dense|intermediate\.dense|\d+\.output\.dense)"
+)
+_TWO_TOWERS = rf"(.*\.)?vision_model\..*\.{_VISION_SUFFIXES}|(.*\.)?text_model\..*\.[qkv]_proj"
+_BLIP_2 = (
+    rf"(.*\.)?vision_model\..*\.{_VISION_SUFFIXES}|(.*\.)?qformer\..*\.(query|key|value)"
+    r"|(.*\.)?language_model\..*\.([qkv]_proj|[qkv])"
+)
+
+DEFAULT_TARGETS: dict[str, list[str] | str] = {
+    "blip": _BLIP,
+    "blip_vision_model": ["qkv", "projection", "fc1", "fc2"],
+    "blip_text_model": ["query", "key", "value"],
+    "blip-2": _BLIP_2,
+    "blip_2_vision_model": ["qkv", "projection", "fc1", "fc2"],
+    "blip_2_qformer": ["query", "key", "value"],
+    "clip": _TWO_TOWERS,
+    "clip_vision_model": [*_QKV, "out_proj", "fc1", "fc2"],
+    "clip_text_model": _QKV,
+    "siglip": _TWO_TOWERS,
+    "siglip_vision_model": [*_QKV, "out_proj", "fc1", "fc2"],
+    "siglip_text_model": _QKV,
+    "siglip2": _TWO_TOWERS,
+    "siglip2_vision_model": [*_QKV, "out_proj", "fc1", "fc2"],
+    "vit": _VIT,
+    "deit": _VIT,
+    "bert": ["query", "key", "value"],
+    "roberta": ["query", "key", "value"],
+    "xlm-roberta": ["query", "key", "value"],
+    **dict.fromkeys(
+        (
+            "llama",
+            "mistral",
+            "mixtral",
+            "qwen2",
+            "qwen3",
+            "gemma",
+            "gemma2",
+            "gemma3_text",
+            "granite",
+            "olmo2",
+            "smollm3",
+            "stablelm",
+            "opt",
+        ),
+        _QKV,
+    ),
+    "phi3": ["qkv_proj"],
+}
+
+_HIDDEN_SIZE_NAMES = ("hidden_size", "d_model", "n_embd")
+
+
+def config_widths(config: Any) -> list[int]:
+    """Return the hidden sizes named in a model's config and the configs inside it, largest first.
+
+    Args:
+        config: a transformers config or its dictionary form.
+    """
+    entries = config if isinstance(config, dict) else config.to_dict()
+    widths = {
+        value
+        for name in _HIDDEN_SIZE_NAMES
+        if isinstance(value := entries.get(name), int) and not isinstance(value, bool) and value > 0
+    }
+    for value in entries.values():
+        if isinstance(value, dict):
+            widths.update(config_widths(value))
+    return sorted(widths, reverse=True)
+
+
+def square_widths(maps: Iterable[tuple[int, int]]) -> list[int]:
+    """Return the sizes of the square maps, largest first.
+
+    Stands in for a config: what a residual stream is read from and written to has one size. Where
+    no map is square, every size is its own width.
+
+    Args:
+        maps: (in_features, out_features) of the targeted maps.
+    """
+    return sorted({size for size, out_size in maps if size == out_size}, reverse=True)
+
+
+def is_vision(key: str) -> bool:
+    """Tell whether a module lies in a part of the model that is named like vision."""
+    return re.search(r"vision|visual|image_encoder", key) is not None
+
+
+def is_mlp(key: str, mlp_modules: Iterable[str]) -> bool:
+    """Tell whether a module's name ends with one of the feed-forward maps' names."""
+    return any(key == name or key.endswith(f".{name}") for name in mlp_modules)
