@@ -17,6 +17,7 @@ from torch import nn
 from aurora_vl.data.augment import Augment
 from aurora_vl.errors import UserError
 from aurora_vl.modeling.load import load, load_tokenizer
+from aurora_vl.tasks.retrieval import backbone_of
 from aurora_vl.training.recipe import Recipe
 from aurora_vl.tuner.config import AuroraConfig
 
@@ -111,7 +112,7 @@ def save_adapter(model: nn.Module, folder: Path, recipe: Recipe) -> None:
         model.peft_config["default"].base_model_name_or_path = recipe.backbone
         model.save_pretrained(str(folder), save_embedding_layers=False)
     else:
-        model.save_pretrained(str(folder))
+        backbone_of(model).save_pretrained(str(folder))
         load_tokenizer(recipe.backbone).save_pretrained(str(folder))
 
 

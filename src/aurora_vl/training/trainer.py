@@ -7,6 +7,7 @@ is renamed when complete.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shutil
@@ -33,6 +34,7 @@ from aurora_vl.data.transforms import to_model_input
 from aurora_vl.errors import UserError
 from aurora_vl.tasks.distributed import world_size
 
+log = logging.getLogger(__name__)
 STATE_FILE = "aurora_state.safetensors"
 
 
@@ -45,6 +47,8 @@ class AuroraTrainer(Trainer):
         augment: applied to training batches; None for none.
         kwargs: as for `transformers.Trainer`.
     """
+
+    control: TrainerControl
 
     def __init__(
         self,
@@ -93,9 +97,16 @@ class AuroraTrainer(Trainer):
             self._parts, self._parts_count = {}, 0
         super().log(logs, start_time)
 
-    def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:  # type: ignore[override]
+    def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:
         """Validation metrics under `eval_` names, as Trainer's callbacks expect them."""
-        metrics = {f"eval_{name}": value for name, value in self.validate().items()}
+        found = self.validate()
+        log.info(
+            "step %d of %d: validation r_mean %.1f",
+            self.state.global_step,
+            self.state.max_steps,
+            found["r_mean"],
+        )
+        metrics = {f"eval_{name}": value for name, value in found.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
@@ -140,6 +151,22 @@ class AuroraTrainer(Trainer):
     def _load_best_model(self) -> None:
         if self.state.best_model_checkpoint is not None:
             load_task_state(self.model, Path(self.state.best_model_checkpoint))
+
+
+class StepProgress(TrainerCallback):
+    """Tells somebody the number of steps done and of all steps."""
+
+    def __init__(self, advance: Callable[[int, int], None]) -> None:
+        self._advance = advance
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        self._advance(state.global_step, state.max_steps)
 
 
 class _DataEpoch(TrainerCallback):
