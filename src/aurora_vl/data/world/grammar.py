@@ -41,7 +41,8 @@ def caption(scene: Scene, rng: np.random.Generator, phrasing: str = "plain") -> 
 
 def noun_phrase(group: Group) -> str:
     """A group in words: "a small red star", "three big blue fish"."""
-    return f"{'a' if group.count == 1 else COUNTS[group.count]} {group.size} {group.color} {noun(group)}"
+    count = "a" if group.count == 1 else COUNTS[group.count]
+    return f"{count} {group.size} {group.color} {noun(group)}"
 
 
 def noun(group: Group) -> str:
