@@ -1,1 +1,1 @@
-"""cli of Aurora."""
+"""The command line: one thin file per command, put together in `main`."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, BlipConfig, PreTrainedTokenizerBase
 
 from aurora_vl.errors import UserError
+from aurora_vl.modeling.architectures import ARCHITECTURES, published_config
 from aurora_vl.modeling.blip import BlipForQuestionAnswering, BlipForRetrieval
 from aurora_vl.modeling.checkpoint import (
     PICKLED,
@@ -108,6 +109,25 @@ def load(
     return model.eval()
 
 
+def load_config(name: str | os.PathLike[str], *, image_size: int | None = None) -> BlipConfig:
+    """A backbone's configuration; its weights are not looked at.
+
+    Args:
+        name: as for ``load``, or ``"blip-base"`` and ``"blip-large"``, the published shapes;
+            published checkpoints are known by name and need no network.
+        image_size: pixels along a side instead of the configuration's.
+
+    Raises:
+        UserError: if the name leads nowhere or the size does not fit.
+    """
+    config = None if Path(name).exists() else published_config(os.fspath(name))
+    if config is None:
+        config = _config(_folder(name))
+    if image_size is not None:
+        _resize(config, {}, image_size)
+    return config
+
+
 def load_tokenizer(name: str | os.PathLike[str]) -> PreTrainedTokenizerBase:
     """The tokenizer that stands beside a backbone's weights, for the same names as ``load``.
 
@@ -134,6 +154,11 @@ def _folder(name: str | os.PathLike[str]) -> Path:
     path = Path(text).expanduser()
     if path.is_dir():
         return path
+    if text in ARCHITECTURES:
+        raise UserError(
+            f"{text} names an architecture, which has no weights; give a folder with config.json "
+            "and weights (aurora params counts without them)"
+        )
     if path.suffix == ".pth" or path.is_file():
         raise UserError(f"{text} is not a folder; give a folder with config.json and weights")
     if text.count("/") > 1 or text.startswith((".", "/", "~")) or "\\" in text:

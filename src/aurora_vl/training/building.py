@@ -16,6 +16,7 @@ from torch import nn
 
 from aurora_vl.data.augment import Augment
 from aurora_vl.errors import UserError
+from aurora_vl.modeling.blip import BlipForRetrieval
 from aurora_vl.modeling.load import load, load_tokenizer
 from aurora_vl.tasks.retrieval import backbone_of
 from aurora_vl.training.recipe import Recipe
@@ -57,7 +58,11 @@ def build_model(recipe: Recipe, *, seed: int | None = None) -> nn.Module:
         seed: of the starting values; the recipe's if left out.
     """
     torch.manual_seed(recipe.training.seed if seed is None else seed)
-    backbone = load(recipe.backbone, task="retrieval", image_size=recipe.image_size)
+    return prepare(load(recipe.backbone, task="retrieval", image_size=recipe.image_size), recipe)
+
+
+def prepare(backbone: BlipForRetrieval, recipe: Recipe) -> nn.Module:
+    """The backbone with what the recipe's method trains, set to require gradients."""
     section = recipe.adapter
     if section.method == "none":
         return backbone.requires_grad_(False)
@@ -128,11 +133,12 @@ def count_parameters(model: nn.Module) -> ParameterCount:
             continue
         total += parameter.numel()
         if parameter.requires_grad:
-            counts[_part(name)] += parameter.numel()
+            counts[part_of(name)] += parameter.numel()
     return ParameterCount(**counts, total=total)
 
 
-def _part(name: str) -> str:
+def part_of(name: str) -> str:
+    """The part of `ParameterCount` that a trained parameter belongs to, by its name."""
     if "aurora_gate" in name:
         return "gates"
     if "aurora_" in name:

@@ -14,6 +14,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 import torch
 import yaml
 from torch import nn
-from transformers import TrainingArguments, set_seed
+from transformers import PrinterCallback, TrainingArguments, set_seed
 
 from aurora_vl._version import __version__
 from aurora_vl.data.collate import RetrievalCollator
@@ -34,6 +35,7 @@ from aurora_vl.data.transforms import ImageTransform
 from aurora_vl.data.world.writing import WorldSpec, ensure_world
 from aurora_vl.errors import UserError
 from aurora_vl.evaluation.retrieval import RetrievalResult, evaluate_retrieval
+from aurora_vl.progress import progress_bar
 from aurora_vl.tasks.distributed import rank
 from aurora_vl.tasks.retrieval import RetrievalSettings, RetrievalTask, backbone_of
 from aurora_vl.training.building import (
@@ -45,7 +47,7 @@ from aurora_vl.training.building import (
     save_adapter,
 )
 from aurora_vl.training.recipe import Recipe, save_recipe, write_text
-from aurora_vl.training.trainer import AuroraTrainer, newest_checkpoint
+from aurora_vl.training.trainer import AuroraTrainer, StepProgress, newest_checkpoint
 
 log = logging.getLogger(__name__)
 _TOP = 10  # answers of each query in predictions.json
@@ -53,6 +55,13 @@ _TOP = 10  # answers of each query in predictions.json
 
 def read_data(recipe: Recipe) -> Splits[CaptionedMedia]:
     """The recipe's records, all media present; a generated world is written first."""
+    splits = read_splits(recipe)
+    require_media(splits)
+    return splits
+
+
+def read_splits(recipe: Recipe) -> Splits[CaptionedMedia]:
+    """As `read_data`, whether the media are there or not."""
     data = recipe.data
     if data.kind == "world":
         assert data.annotations is not None  # a resolved recipe has one
@@ -69,7 +78,6 @@ def read_data(recipe: Recipe) -> Splits[CaptionedMedia]:
     splits = read_retrieval(kind, annotations, media, seed=recipe.training.seed)
     for note in splits.notes:
         log.info(note)
-    require_media(splits)
     return splits
 
 
@@ -103,7 +111,9 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
     if rank() == 0:
         save_recipe(recipe, out / "recipe.yaml")
     checkpoint = newest_checkpoint(out / "checkpoints")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with progress_bar("tuning") as advance:
+        trainer.add_callback(StepProgress(advance))
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     result = _score(recipe, model, tokenizer, splits.test)
     content = _metrics(recipe, model, result, splits.scored, time.perf_counter() - start)
     if rank() == 0:
@@ -234,21 +244,24 @@ def _trainer(
             ice=objective.ice,
         ),
     )
-    return AuroraTrainer(
+    trainer = AuroraTrainer(
         model=task,
         args=arguments,
         train_dataset=train_set,
+        eval_dataset=splits.val,  # Trainer asks for one; `validate` has its own
         data_collator=RetrievalCollator(tokenizer),
         augment=build_augment(recipe),
         validate=_validation(recipe, model, tokenizer, splits.val),
     )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def _validation(
     recipe: Recipe, model: nn.Module, tokenizer: Any, records: list[CaptionedMedia]
 ) -> Callable[[], dict[str, float]]:
     def validate() -> dict[str, float]:
-        return _score(recipe, model, tokenizer, records).metrics
+        return _score(recipe, model, tokenizer, records, "").metrics
 
     return validate
 
@@ -272,7 +285,8 @@ def _arguments(recipe: Recipe, pairs: int) -> TrainingArguments:
         seed=settings.seed,
         bf16=settings.precision == "bfloat16",
         use_cpu=not torch.cuda.is_available(),
-        ddp_backend=None if torch.cuda.is_available() else "gloo",
+        # Naming a backend makes accelerate expect a process group.
+        ddp_backend="gloo" if processes > 1 and not torch.cuda.is_available() else None,
         ddp_find_unused_parameters=False,
         ddp_broadcast_buffers=False,
         dataloader_num_workers=recipe.data.workers,
@@ -287,23 +301,30 @@ def _arguments(recipe: Recipe, pairs: int) -> TrainingArguments:
         metric_for_best_model="r_mean",
         logging_steps=max(1, steps // 100),
         report_to=["tensorboard"],
-        disable_tqdm=log.getEffectiveLevel() > logging.INFO,
+        disable_tqdm=True,  # it and the printing in its place go to standard output
     )
 
 
 def _score(
-    recipe: Recipe, model: nn.Module, tokenizer: Any, records: list[CaptionedMedia]
+    recipe: Recipe,
+    model: nn.Module,
+    tokenizer: Any,
+    records: list[CaptionedMedia],
+    label: str = "scoring",
 ) -> RetrievalResult:
+    """Score records; without a label there is no progress bar (one is shown at a time)."""
     settings = recipe.evaluation
-    return evaluate_retrieval(
-        model,
-        tokenizer,
-        records,
-        rerank=settings.rerank,
-        score=settings.score,
-        batch_size=settings.batch_size,
-        max_words=recipe.data.max_words,
-    )
+    with progress_bar(label) if label else nullcontext() as advance:
+        return evaluate_retrieval(
+            model,
+            tokenizer,
+            records,
+            rerank=settings.rerank,
+            score=settings.score,
+            batch_size=settings.batch_size,
+            max_words=recipe.data.max_words,
+            progress=advance,
+        )
 
 
 def _metrics(

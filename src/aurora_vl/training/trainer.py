@@ -166,6 +166,7 @@ class StepProgress(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
+        """Report after each step."""
         self._advance(state.global_step, state.max_steps)
 
 

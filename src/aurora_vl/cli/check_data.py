@@ -1,0 +1,71 @@
+"""`aurora check-data`: look a recipe's data over before a processor's time is paid for."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aurora_vl.cli.options import AsJson, Quiet, RecipeName, Settings, Verbose
+from aurora_vl.cli.show import show_json, show_table
+
+if TYPE_CHECKING:
+    from aurora_vl.data.check import DataReport
+
+_SAMPLE = 500
+
+
+def check_data(
+    recipe: RecipeName,
+    settings: Settings = None,
+    full: Annotated[
+        bool,
+        typer.Option("--full", help=f"Decode every file, not {_SAMPLE} drawn at random."),
+    ] = False,
+    json: AsJson = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Count a recipe's data; look for missing and damaged files and for overlap between splits.
+
+    Missing or damaged files: exit 1. Overlap is a warning.
+    """
+    from aurora_vl.data.check import check_splits
+    from aurora_vl.training.recipe import load_recipe
+    from aurora_vl.training.run import read_splits
+
+    resolved = load_recipe(recipe, settings or ())
+    report = check_splits(read_splits(resolved), sample=None if full else _SAMPLE)
+    if json:
+        show_json(report.to_dict())
+    else:
+        _show(report)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def _show(report: DataReport) -> None:
+    header = ("split", "media", "texts", "missing", "damaged", "texts cut", "without text")
+    rows = [
+        [name, *(f"{count:,}" for count in asdict(split).values())]
+        for name, split in report.splits.items()
+    ]
+    show_table(f"{report.decoded:,} files decoded", header, rows)
+    for path in report.missing_first:
+        print(f"missing: {path}")
+    _say_rest("missing", report.missing - len(report.missing_first))
+    for sentence in report.undecodable_first:
+        print(f"damaged: {sentence}")
+    _say_rest("damaged", report.undecodable - len(report.undecodable_first))
+    for pair, count in report.overlap.items():
+        if count:
+            first = report.overlap_first[pair][0]
+            print(f"warning: {pair} share {count:,} media, such as {first}")
+    if report.ok:
+        print("every file is there" + (" and can be decoded" if report.decoded else ""))
+
+
+def _say_rest(what: str, count: int) -> None:
+    if count:
+        print(f"{what}: and {count:,} more")

@@ -1,0 +1,63 @@
+"""How a command ends: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted.
+
+Whatever goes wrong is one sentence on standard error; a traceback is for unexpected errors under
+`-v` only.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import traceback
+from collections.abc import Callable
+from typing import NoReturn, ParamSpec
+
+import typer
+
+from aurora_vl.cli.options import LOGGER
+from aurora_vl.errors import UserError
+from aurora_vl.progress import console
+
+P = ParamSpec("P")
+_FAILED, _WRONG_INPUT, _INTERRUPTED = 1, 2, 130
+# What a path on the command line or in a recipe can cause anywhere; other OSErrors are failures.
+_PATH_ERRORS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
+
+
+def guarded(command: Callable[P, None]) -> Callable[P, None]:
+    """Give a command the exits above, in place of exceptions."""
+
+    @functools.wraps(command)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except UserError as error:
+            _leave(_WRONG_INPUT, str(error))
+        except KeyboardInterrupt:
+            hint = "the same command with --resume goes on" if command.__name__ == "train" else ""
+            _leave(_INTERRUPTED, f"interrupted; {hint or 'nothing half-written is left'}")
+        except (*_PATH_ERRORS, PermissionError) as error:
+            if error.filename is None:
+                _fail(error)
+            _leave(_WRONG_INPUT, f"{error.filename}: {error.strerror}; give another path")
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            _fail(error)
+
+    return inner
+
+
+def _fail(error: Exception) -> NoReturn:
+    if logging.getLogger(LOGGER).isEnabledFor(logging.DEBUG):
+        console.print(traceback.format_exc(), markup=False, highlight=False, soft_wrap=True)
+        hint = ""
+    else:
+        hint = " (-v shows where)"
+    _leave(_FAILED, f"{type(error).__name__}: {error}{hint}")
+
+
+def _leave(status: int, sentence: str) -> NoReturn:
+    text = f"aurora: {' '.join(sentence.split())}"
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(status)

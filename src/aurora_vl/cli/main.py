@@ -1,0 +1,63 @@
+"""The command `aurora`: its subcommands, its version and what `-h` shows.
+
+Commands import torch and the rest only when they run, so that help and wrong usage answer fast.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from aurora_vl._version import __version__
+from aurora_vl.cli.check_data import check_data
+from aurora_vl.cli.demo import demo
+from aurora_vl.cli.evaluate import evaluate
+from aurora_vl.cli.guard import guarded
+from aurora_vl.cli.options import Quiet, Verbose, start_logging
+from aurora_vl.cli.params import params
+from aurora_vl.cli.recipes import recipes
+from aurora_vl.cli.train import train
+
+# Without markup typer's own errors are plain lines, which no terminal's width cuts.
+app = typer.Typer(
+    name="aurora",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _name, _command in {
+    "demo": demo,
+    "train": train,
+    "evaluate": evaluate,
+    "params": params,
+    "recipes": recipes,
+    "check-data": check_data,
+}.items():
+    app.command(_name)(guarded(_command))
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"aurora {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _aurora(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Tune vision-language models by training about a thousandth of their numbers."""
+
+
+def run() -> None:
+    """Entry point of the installed command and of `python -m aurora_vl`."""
+    start_logging()
+    app(prog_name="aurora")

@@ -1,0 +1,85 @@
+"""Arguments and options that several commands have, and what `-v` and `-q` do.
+
+Both work before and after the subcommand's name: each occurrence sets the level of the log when it
+is read.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated
+
+import typer
+
+from aurora_vl.progress import console, is_main_process
+
+LOGGER = "aurora_vl"
+_WARNINGS = "py.warnings"  # where captured warnings go
+
+
+class _ConsoleHandler(logging.Handler):
+    """Writes to the console that progress bars are drawn on, so that neither spoils the other."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        console.print(self.format(record), markup=False, highlight=False, soft_wrap=True)
+
+
+def start_logging() -> None:
+    """Send the package's log from INFO upwards to standard error; of several processes, one's.
+
+    Other packages' Python warnings are for developers and are shown under `-v` only.
+    """
+    logger = logging.getLogger(LOGGER)
+    logger.addHandler(_ConsoleHandler())
+    logging.captureWarnings(True)
+    logger.setLevel(logging.INFO if is_main_process() else logging.ERROR)
+
+
+def _be_verbose(asked: bool) -> None:
+    if asked:
+        logging.getLogger(LOGGER).setLevel(logging.DEBUG)
+        logging.getLogger(_WARNINGS).addHandler(_ConsoleHandler())
+
+
+def _be_quiet(asked: bool) -> None:
+    if asked:
+        logging.getLogger(LOGGER).setLevel(logging.ERROR)
+
+
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        callback=_be_verbose,
+        expose_value=False,
+        help="Log more, and show where an unexpected error happened.",
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        callback=_be_quiet,
+        expose_value=False,
+        help="No log and no progress, only results and errors.",
+    ),
+]
+RecipeName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        show_default=False,
+        help="A YAML file, or a bundled recipe's name (aurora recipes lists them).",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY=VALUE",
+        show_default=False,
+        help="Recipe keys to set, such as training.epochs=3.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]

@@ -1,0 +1,34 @@
+"""`aurora params`: what a recipe trains, by module, how many numbers, which share."""
+
+from __future__ import annotations
+
+from aurora_vl.cli.options import AsJson, Quiet, RecipeName, Settings, Verbose
+from aurora_vl.cli.show import show_json, show_table
+
+
+def params(
+    recipe: RecipeName,
+    settings: Settings = None,
+    json: AsJson = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show what a recipe trains, by module, how many numbers, which share.
+
+    Neither data nor weights are read: backbone=blip-base counts without a checkpoint.
+    """
+    from aurora_vl.training.parameters import parameter_report
+    from aurora_vl.training.recipe import load_recipe
+
+    resolved = load_recipe(recipe, settings or ())
+    report = parameter_report(resolved)
+    if json:
+        show_json(report.to_dict())
+        return
+    total = report.count.total
+    sums = [(f"all {part}", numbers) for part, numbers in report.parts.items() if numbers]
+    sums += [("all that is trained", report.count.trainable), ("model in use", total)]
+    rows = [[m.module, m.part, f"{m.numbers:,}", f"{m.share:.4f} %"] for m in report.modules]
+    rows += [[name, "", f"{n:,}", f"{100 * n / total:.4f} %"] for name, n in sums]
+    title = f"{resolved.adapter.method} on {resolved.backbone}"
+    show_table(title, ("module", "part", "numbers", "share"), rows)

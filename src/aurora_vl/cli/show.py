@@ -1,0 +1,50 @@
+"""Results on standard output: one JSON object, or tables for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from aurora_vl.progress import is_main_process
+
+
+def show_json(content: Mapping[str, Any]) -> None:
+    """Print one JSON object and nothing else."""
+    if is_main_process():
+        print(json.dumps(content, indent=1, ensure_ascii=False))
+
+
+def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table; the first column is set flush left, the others right."""
+    if not is_main_process():
+        return
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for number, name in enumerate(header):
+        table.add_column(name, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False, markup=False).print(table)
+
+
+def show_metrics(content: Mapping[str, Any], title: str) -> None:
+    """Print the metrics of a metrics.json."""
+    from aurora_vl.comparison.tables import metric_label
+
+    rows = [[metric_label(name), f"{value:.1f}"] for name, value in content["metrics"].items()]
+    show_table(title, ("metric", content["config"]["scored_split"]), rows)
+
+
+def show_change(before: Mapping[str, Any], after: Mapping[str, Any], title: str) -> None:
+    """Print the metrics of two metrics.json beside each other."""
+    from aurora_vl.comparison.tables import metric_rows
+
+    rows = [
+        [row.label, f"{row.before:.1f}", f"{row.after:.1f}", f"{row.change:+.1f}"]
+        for row in metric_rows(before["metrics"], after["metrics"])
+    ]
+    show_table(title, ("metric", "zero-shot", "tuned", "change"), rows)

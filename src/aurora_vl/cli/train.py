@@ -1,0 +1,34 @@
+"""`aurora train`: tune by a recipe."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from aurora_vl.cli.options import Quiet, RecipeName, Settings, Verbose
+from aurora_vl.cli.show import show_metrics
+
+
+def train(
+    recipe: RecipeName,
+    settings: Settings = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the run in training.output, or start if there is none."
+        ),
+    ] = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Tune a model by a recipe and score it.
+
+    Writes adapter/, metrics.json, recipe.yaml, logs and checkpoints to training.output.
+    """
+    from aurora_vl.training.recipe import load_recipe
+    from aurora_vl.training.run import train as tune
+
+    resolved = load_recipe(recipe, settings or ())
+    content = tune(resolved, resume=resume)
+    show_metrics(content, f"tuned: {resolved.output}")

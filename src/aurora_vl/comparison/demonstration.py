@@ -1,0 +1,213 @@
+"""The demo: a generated world on disk, a score without tuning, the tuning, a score with it.
+
+Its folder is the run's own folder (`aurora train` could go on in it), with the world, the zero-shot
+score and the report beside the run's files. A marker tells it from anybody else's folder, so that
+the demo can be begun anew without asking and never deletes what it did not make.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aurora_vl.comparison.charts import Curve
+from aurora_vl.comparison.report import DemoReport, Hit, QueryExample, TrainedPart, demo_report
+from aurora_vl.data.records import CaptionedMedia
+from aurora_vl.errors import UserError
+from aurora_vl.training.recipe import Recipe, load_recipe, write_text
+from aurora_vl.training.run import evaluate, read_data, train
+
+log = logging.getLogger(__name__)
+
+RECIPES = {"retrieval": "demo-retrieval"}
+MARKER = ".aurora-demo"
+QUERIES = 8
+HITS = 5
+_ZERO_SHOT = "evaluation-zero-shot"
+_OURS = {
+    *("adapter", "checkpoints", "logs", "world", _ZERO_SHOT),
+    *("history.json", "metrics.json", "predictions.json", "recipe.yaml"),
+    *("report.html", "zero_shot.json", MARKER),
+}
+_PART_NAMES = {
+    "factors": "Shared factors, core and modes",
+    "gates": "Query gates",
+    "heads": "Heads (projections, matching)",
+    "backbone": "Backbone",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """What a demo found.
+
+    Attributes:
+        before: contents of zero_shot.json.
+        after: contents of metrics.json.
+        report: the HTML file.
+    """
+
+    before: dict[str, Any]
+    after: dict[str, Any]
+    report: Path
+
+
+def demonstrate(
+    out: Path, *, task: str = "retrieval", seed: int | None = None, settings: Sequence[str] = ()
+) -> Demonstration:
+    """Generate, score, tune, score again and report, all in one folder.
+
+    Args:
+        out: made if absent; an earlier demo's folder is begun anew.
+        task: a key of `RECIPES`.
+        seed: of the world and of the tuning; the recipe's own if left out.
+        settings: further recipe keys, as on the command line.
+
+    Raises:
+        UserError: the folder holds what no demo made.
+    """
+    _clear(out)
+    seeds = [] if seed is None else [f"training.seed={seed}", f"data.world.seed={seed}"]
+    recipe = load_recipe(
+        RECIPES[task],
+        [
+            *settings,
+            *seeds,
+            f"training.output={json.dumps(str(out))}",
+            f"data.annotations={json.dumps(str(out / 'world'))}",
+        ],
+    )
+    log.info("generating pictures and captions in %s", out / "world")
+    test = read_data(recipe).test
+    log.info("scoring the model as it is on %d test pictures", len(test))
+    before = evaluate(recipe, out=out / _ZERO_SHOT)
+    write_text(out / "zero_shot.json", json.dumps(before, indent=1) + "\n")
+    log.info("tuning; zero-shot r_mean is %.1f", before["metrics"]["r_mean"])
+    after = train(recipe)
+    report = out / "report.html"
+    command = f"aurora demo --task {task} --out {out}"
+    content = _content(recipe, before, after, test, f"{command} --seed {recipe.training.seed}")
+    write_text(report, demo_report(content))
+    return Demonstration(before, after, report)
+
+
+def _clear(out: Path) -> None:
+    """Make the folder, or empty it of an earlier demo; refuse anybody else's."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; give --out a folder.")
+    held = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    foreign = sorted(held - _OURS)
+    if foreign or (held and MARKER not in held):
+        what = foreign[0] if foreign else sorted(held)[0]
+        raise UserError(
+            f"{out} holds {what}, which no demo made; give --out a new folder or an earlier demo's."
+        )
+    for name in held - {MARKER}:
+        path = out / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARKER).write_text("Made by aurora demo, which may delete and remake this folder.\n")
+
+
+def _content(
+    recipe: Recipe,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    test: Sequence[CaptionedMedia],
+    command: str,
+) -> DemoReport:
+    world, adapter = recipe.data.world, recipe.adapter
+    history = json.loads((recipe.output / "history.json").read_text())
+    return DemoReport(
+        title="A frozen model learns a new kind of picture",
+        summary=(
+            f"Aurora (rank {adapter.rank}, {adapter.core} core) tuned the bundled model on "
+            f"{world.train:,} generated pictures of the style “{world.style}” with "
+            f"“{world.phrasing}” captions; the scores are for {len(test):,} other pictures, "
+            "whose scenes do not occur in training."
+        ),
+        before=before["metrics"],
+        after=after["metrics"],
+        parts=[
+            TrainedPart(label, after["parameters"][part])
+            for part, label in _PART_NAMES.items()
+            if after["parameters"][part]
+        ],
+        total_parameters=after["total_parameters"],
+        examples=query_examples(
+            test,
+            _found(recipe.output / _ZERO_SHOT / "predictions.json"),
+            _found(recipe.output / "predictions.json"),
+        ),
+        command=command,
+        seconds=after["seconds"],
+        seed=after["seed"],
+        versions=after["versions"],
+        loss=curves(history, {"loss": "Sum", "loss_itc": "Contrastive", "loss_itm": "Matching"}),
+        recall=curves(
+            history,
+            {
+                "eval_r_mean": "Mean recall",
+                "eval_i2t_r1": "Image → text, R@1",
+                "eval_t2i_r1": "Text → image, R@1",
+            },
+        ),
+    )
+
+
+def curves(history: Sequence[Mapping[str, float]], names: Mapping[str, str]) -> list[Curve]:
+    """The lines of a training log, those that it has.
+
+    Args:
+        history: entries with `step` and some values.
+        names: key of a value to the name of its line.
+    """
+    lines = []
+    for key, name in names.items():
+        points = [(entry["step"], entry[key]) for entry in history if key in entry]
+        if points:
+            steps, values = zip(*points, strict=True)
+            lines.append(Curve(name, steps, values))
+    return lines
+
+
+def query_examples(
+    records: Sequence[CaptionedMedia],
+    before: Sequence[Sequence[str]],
+    after: Sequence[Sequence[str]],
+) -> list[QueryExample]:
+    """A few captions with the pictures they find, evenly spaced through all captions.
+
+    The spacing is the whole choice: nobody looks at what was found.
+
+    Args:
+        records: the scored pictures.
+        before: for every caption in order the names of the pictures found, best first.
+        after: the same after tuning.
+    """
+    pictures = {record.media_id: record.path for record in records}
+    captions = [(text, record.media_id) for record in records for text in record.captions]
+    count = min(QUERIES, len(captions))
+    chosen = [number * len(captions) // count for number in range(count)]
+    return [
+        QueryExample(
+            captions[row][0],
+            *(
+                [Hit(pictures[name], name == captions[row][1]) for name in found[row][:HITS]]
+                for found in (before, after)
+            ),
+        )
+        for row in chosen
+    ]
+
+
+def _found(predictions: Path) -> list[list[str]]:
+    return [row["media"] for row in json.loads(predictions.read_text())["text_to_media"]]
