@@ -32,7 +32,7 @@ from aurora_vl.data.world.scenes import sample_moving_scene, sample_scene
 from aurora_vl.data.world.wordpiece import ENCODER_TOKEN, SPECIAL_TOKENS, build_tokenizer
 from aurora_vl.modeling.blip import BlipForQuestionAnswering, BlipForRetrieval
 
-QUESTIONS = 2  # per picture
+HELD_OUT_QUESTIONS = 2  # per picture
 MOVING = 1 / 6  # share of frames of videos
 
 
@@ -73,21 +73,24 @@ def mini_config(vocabulary: int) -> BlipConfig:
 class FreshScenes(IterableDataset[dict[str, Any]]):
     """Endless batches of new scenes; batch `n` depends on (seed, n) alone."""
 
-    def __init__(self, seed: int, batch: int, steps: int) -> None:
-        self.seed, self.batch, self.steps = seed, batch, steps
+    def __init__(self, seed: int, batch: int, steps: int, asked: int) -> None:
+        self.seed, self.batch, self.steps, self.asked = seed, batch, steps, asked
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for step in range(self.steps):
-            yield make_batch(np.random.default_rng([self.seed, step]), self.batch, "train")
+            rng = np.random.default_rng([self.seed, step])
+            yield make_batch(rng, self.batch, "train", self.asked)
 
 
-def make_batch(rng: np.random.Generator, size: int, split: Any, moving: float = MOVING) -> Any:
-    """Pictures uint8 (B, 3, 64, 64), a caption each and `QUESTIONS` questions each."""
+def make_batch(
+    rng: np.random.Generator, size: int, split: Any, asked_each: int, moving: float = MOVING
+) -> Any:
+    """Pictures uint8 (B, 3, 64, 64), a caption and `asked_each` questions each."""
     pixels, captions, asked, answers = [], [], [], []
     while len(pixels) < size:
         scene = (sample_moving_scene if rng.random() < moving else sample_scene)(rng, split)
-        found = questions(scene, rng, QUESTIONS)
-        if len(found) < QUESTIONS:
+        found = questions(scene, rng, asked_each)
+        if len(found) < asked_each:
             continue
         pixels.append(draw(scene, "flat", moment=rng.uniform(0.25, 0.95)).transpose(2, 0, 1))
         captions.append(caption(scene, rng, "plain"))
@@ -111,6 +114,21 @@ class Pretraining(nn.Module):
         self.answering.vision_model = self.retrieval.vision_model
         self.answering.text_encoder = self.retrieval.text_encoder
         self.tokenizer = tokenizer
+
+    def start_from(self, folder: Path) -> None:
+        """Take over the weights and the temperature of an earlier run."""
+        from safetensors.torch import load_file
+
+        weights = {
+            name: value.float() for name, value in load_file(folder / "model.safetensors").items()
+        }
+        for part in (self.retrieval, self.answering):
+            left = part.load_state_dict(weights, strict=False).missing_keys
+            unknown = [n for n in left if "temperature" not in n and ".decoder." not in n]
+            if unknown:
+                raise ValueError(f"{folder} lacks {unknown[:3]}")
+        value = json.loads((folder / "config.json").read_text())["contrastive_temperature"]
+        self.retrieval.temperature.weight.data.fill_(value)
 
     def ids(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Padded token ids and mask of the texts."""
@@ -147,7 +165,8 @@ class Pretraining(nn.Module):
         """Mean negative log-likelihood of an answer's tokens."""
         model = self.answering
         ids, mask = self.ids(batch["questions"])
-        asked = model.encode_question(states.repeat_interleave(QUESTIONS, 0), ids, mask)
+        each = len(ids) // len(states)
+        asked = model.encode_question(states.repeat_interleave(each, 0), ids, mask)
         answers, answer_mask = self.ids(batch["answers"])
         answers = answers.clone()
         answers[:, 0] = self.tokenizer.bos_token_id
@@ -161,7 +180,7 @@ class Pretraining(nn.Module):
 def held_out_scores(model: Pretraining, gallery: int, seed: int) -> dict[str, float]:
     """R@1 by features and after matching all pairs, and answer accuracy, on unseen scenes."""
     model.eval()
-    batch = make_batch(np.random.default_rng(seed), gallery, "test", moving=0.0)
+    batch = make_batch(np.random.default_rng(seed), gallery, "test", HELD_OUT_QUESTIONS, moving=0.0)
     pixels = to_model_input(batch["pixels"])
     states, image_features = model.retrieval.encode_image(pixels)
     ids, mask = model.ids(batch["captions"])
@@ -180,7 +199,7 @@ def held_out_scores(model: Pretraining, gallery: int, seed: int) -> dict[str, fl
     target = torch.arange(gallery)
     asked, asked_mask = model.ids(batch["questions"])
     tokens = model.answering.generate(
-        pixels.repeat_interleave(QUESTIONS, 0), asked, asked_mask, max_new_tokens=6
+        pixels.repeat_interleave(HELD_OUT_QUESTIONS, 0), asked, asked_mask, max_new_tokens=6
     )
     replies = model.tokenizer.batch_decode(tokens, skip_special_tokens=True)
     right = [r.strip() == a for r, a in zip(replies, batch["answers"], strict=True)]
@@ -227,6 +246,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=3500)
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--questions", type=int, default=2, help="per picture")
+    parser.add_argument("--start", type=Path, help="folder of an earlier run to go on from")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("src/aurora_vl/assets/mini"))
@@ -239,13 +260,17 @@ def main() -> None:
         model_max_length=64,
     )
     model = Pretraining(mini_config(len(tokenizer)), tokenizer)
+    if args.start is not None:
+        model.start_from(args.start)
     parameters = list(model.parameters())
     print(sum(p.numel() for p in parameters), "parameters", flush=True)
     optimizer = torch.optim.AdamW(parameters, weight_decay=0.05, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, args.learning_rate, total_steps=args.steps, pct_start=0.1
     )
-    loader = DataLoader(FreshScenes(args.seed, args.batch, args.steps), None, num_workers=1)
+    loader = DataLoader(
+        FreshScenes(args.seed, args.batch, args.steps, args.questions), None, num_workers=1
+    )
     start, log = time.perf_counter(), []
     for step, batch in enumerate(loader, start=1):
         losses = model(batch)
