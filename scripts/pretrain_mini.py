@@ -1,9 +1,11 @@
 """Pre-train the mini foundation on the generated world and write `assets/mini`.
 
 A small BLIP learns from fresh scenes of the first drawing style and the first phrasing: contrastive
-and matching losses on captions, the language-model loss on answers to questions. One scene in six
-is a frame of a video. Scenes whose objects belong to the validation and test splits are never
-shown. The command of the shipped weights stands in their model card, assets/mini/README.md.
+and matching losses on captions, the language-model loss on answers to questions, and, so that
+patches know what they show, the kind, colour and size of the object that covers each patch (its
+linear head is thrown away). One scene in six is a frame of a video. Scenes whose objects belong to
+the validation and test splits are never shown. The commands of the shipped weights stand in their
+model card, assets/mini/README.md.
 
     python scripts/pretrain_mini.py --steps 3500 --out src/aurora_vl/assets/mini
 """
@@ -25,14 +27,18 @@ from torch.utils.data import DataLoader, IterableDataset
 from transformers import BlipConfig, PreTrainedTokenizerFast
 
 from aurora_vl.data.transforms import to_model_input
-from aurora_vl.data.world.drawing import draw
+from aurora_vl.data.world.drawing import draw, object_coverage
 from aurora_vl.data.world.grammar import caption
+from aurora_vl.data.world.pictograms import KINDS
 from aurora_vl.data.world.questions import questions
-from aurora_vl.data.world.scenes import sample_moving_scene, sample_scene
+from aurora_vl.data.world.scenes import COLORS, SIZES, Scene, sample_moving_scene, sample_scene
 from aurora_vl.data.world.wordpiece import ENCODER_TOKEN, SPECIAL_TOKENS, build_tokenizer
 from aurora_vl.modeling.blip import BlipForQuestionAnswering, BlipForRetrieval
 
 HELD_OUT_QUESTIONS = 2  # per picture
+LABELS = (KINDS, COLORS, SIZES)
+PATCH = 8
+COVERED = 0.25  # share of a patch from which an object names it
 MOVING = 1 / 6  # share of frames of videos
 
 
@@ -86,22 +92,36 @@ def make_batch(
     rng: np.random.Generator, size: int, split: Any, asked_each: int, moving: float = MOVING
 ) -> Any:
     """Pictures uint8 (B, 3, 64, 64), a caption and `asked_each` questions each."""
-    pixels, captions, asked, answers = [], [], [], []
+    pixels, labels, captions, asked, answers = [], [], [], [], []
     while len(pixels) < size:
         scene = (sample_moving_scene if rng.random() < moving else sample_scene)(rng, split)
         found = questions(scene, rng, asked_each)
         if len(found) < asked_each:
             continue
-        pixels.append(draw(scene, "flat", moment=rng.uniform(0.25, 0.95)).transpose(2, 0, 1))
+        moment = rng.uniform(0.25, 0.95)
+        pixels.append(draw(scene, "flat", moment=moment).transpose(2, 0, 1))
+        labels.append(patch_labels(scene, moment))
         captions.append(caption(scene, rng, "plain"))
         asked += [q.question for q in found]
         answers += [q.answer for q in found]
     return {
         "pixels": torch.from_numpy(np.stack(pixels)),
+        "labels": torch.from_numpy(np.stack(labels)),
         "captions": captions,
         "questions": asked,
         "answers": answers,
     }
+
+
+def patch_labels(scene: Scene, moment: float) -> np.ndarray:
+    """(64, 3) indices of the kind, colour and size that cover each patch, -100 for none."""
+    labels = np.full((64 // PATCH, 64 // PATCH, 3), -100)
+    for group, coverage in object_coverage(scene, moment=moment):
+        share = coverage.reshape(64 // PATCH, PATCH, 64 // PATCH, PATCH).mean((1, 3))
+        named = (group.kind, group.color, group.size)
+        values = [known.index(name) for known, name in zip(LABELS, named, strict=True)]
+        labels[share >= COVERED] = values
+    return labels.reshape(-1, 3)
 
 
 class Pretraining(nn.Module):
@@ -113,6 +133,7 @@ class Pretraining(nn.Module):
         self.answering = BlipForQuestionAnswering(config)
         self.answering.vision_model = self.retrieval.vision_model
         self.answering.text_encoder = self.retrieval.text_encoder
+        self.patch_head = nn.Linear(config.vision_config.hidden_size, sum(map(len, LABELS)))
         self.tokenizer = tokenizer
 
     def start_from(self, folder: Path) -> None:
@@ -135,8 +156,8 @@ class Pretraining(nn.Module):
         batch = self.tokenizer(texts, padding=True, return_tensors="pt")
         return batch["input_ids"], batch["attention_mask"]
 
-    def forward(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-        """The contrastive, matching and answer losses of one batch."""
+    def forward(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
+        """The contrastive, matching, answer and patch losses of one batch."""
         states, image_features = self.retrieval.encode_image(to_model_input(batch["pixels"]))
         ids, mask = self.ids(batch["captions"])
         _, text_features = self.retrieval.encode_text(ids, mask)
@@ -145,7 +166,17 @@ class Pretraining(nn.Module):
         target = torch.arange(len(ids))
         contrastive = F.cross_entropy(similarity, target) + F.cross_entropy(similarity.T, target)
         matching = self.matching(states, ids, mask, similarity.detach())
-        return contrastive / 2, matching, self.answer_loss(states, batch)
+        patches = self.patch_loss(states, batch["labels"])
+        return contrastive / 2, matching, self.answer_loss(states, batch), patches
+
+    def patch_loss(self, states: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross-entropy of the covered patches' kind, colour and size."""
+        logits = self.patch_head(states[:, 1:]).split([len(names) for names in LABELS], dim=-1)
+        losses = [
+            F.cross_entropy(part.flatten(0, 1), labels[..., i].flatten())
+            for i, part in enumerate(logits)
+        ]
+        return torch.stack(losses).mean()
 
     def matching(self, states: Tensor, ids: Tensor, mask: Tensor, similarity: Tensor) -> Tensor:
         """Matching loss on the true pairs and one hard negative in each direction."""
@@ -281,7 +312,9 @@ def main() -> None:
         schedule.step()
         if step % 50 == 0 or step == args.steps:
             parts = " ".join(f"{loss.item():.3f}" for loss in losses)
-            print(f"{step} itc/itm/lm {parts} {time.perf_counter() - start:.0f} s", flush=True)
+            print(
+                f"{step} itc/itm/lm/patch {parts} {time.perf_counter() - start:.0f} s", flush=True
+            )
         if step % 500 == 0 or step == args.steps:
             log.append({"step": step, **held_out_scores(model, 400, seed=10_000)})
             print(json.dumps(log[-1]), flush=True)

@@ -8,6 +8,7 @@ a moment between 0 and 1; motion leaves a fading trail, so that one frame alread
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,7 @@ _GROUND: dict[str, tuple[int, int, int]] = {
     "bricks": (222, 190, 180),
     "water": (160, 205, 225),
 }
+_Window = tuple[slice, slice]
 _SIDE = {"small": 14 / 64, "big": 21 / 64}  # of the picture's width
 _CELL = (11 / 64, 32 / 64, 53 / 64)
 
@@ -61,14 +63,39 @@ def draw(scene: Scene, style: str = "flat", *, size: int = 64, moment: float = 0
         moment: for moving scenes, the time in the video between 0 and 1.
     """
     rng = np.random.default_rng([scene.texture, STYLES.index(style)])
-    jitter = np.random.default_rng(scene.texture)
     canvas = _background(scene.background, style, size, rng)
+    for _, sprites in _placed(scene, moment):
+        for sprite in sprites:
+            _paint(canvas, sprite, style)
+    return _finish(canvas, style, rng)
+
+
+def object_coverage(
+    scene: Scene, *, size: int = 64, moment: float = 0.5
+) -> list[tuple[Group, np.ndarray]]:
+    """Where every object stands: its group and its coverage, float32 0..1 (size, size).
+
+    What an annotator's segmentation is to a photograph; trails are left out.
+    """
+    found = []
+    for group, sprites in _placed(scene, moment):
+        canvas = np.zeros((size, size), np.float32)
+        body = max(sprites, key=lambda sprite: sprite.opacity)
+        box = _box(body, size)
+        if box is not None:
+            region, window, side = box
+            canvas[region] = silhouette(body.kind, side, body.angle)[window]
+        found.append((group, canvas))
+    return found
+
+
+def _placed(scene: Scene, moment: float) -> Iterator[tuple[Group, list[_Sprite]]]:
+    """Every object of a scene with its sprites, in drawing order."""
+    jitter = np.random.default_rng(scene.texture)
     for group in scene.groups:
         for column, row in group.cells:
             dx, dy = jitter.uniform(-1.5 / 64, 1.5 / 64, size=2)
-            for sprite in _sprites(group, _CELL[column] + dx, _CELL[row] + dy, moment):
-                _paint(canvas, sprite, style)
-    return _finish(canvas, style, rng)
+            yield group, _sprites(group, _CELL[column] + dx, _CELL[row] + dy, moment)
 
 
 def _sprites(group: Group, x: float, y: float, moment: float) -> list[_Sprite]:
@@ -129,15 +156,12 @@ def _background(name: str, style: str, size: int, rng: np.random.Generator) -> n
 
 def _paint(canvas: np.ndarray, sprite: _Sprite, style: str) -> None:
     """Blend one object onto the canvas, in place; what leaves the canvas is cut off."""
-    size = canvas.shape[0]
-    side = max(3, round(sprite.side * size))
-    left, top = round(sprite.x * size - side / 2), round(sprite.y * size - side / 2)
-    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + side, size), min(top + side, size)
-    if x0 >= x1 or y0 >= y1:
+    box = _box(sprite, canvas.shape[0])
+    if box is None:
         return
+    place, window, side = box
     mask = silhouette(sprite.kind, side, sprite.angle)
     inner = _eroded(mask)
-    window = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
     color = np.array(_RGB[sprite.color], dtype=np.float32)
     if style == "sketch":
         layers = [(mask * (1 - 0.9 * inner), color * 0.85)]
@@ -145,10 +169,21 @@ def _paint(canvas: np.ndarray, sprite: _Sprite, style: str) -> None:
         layers = [(mask, color * 0.5 + 12)]
     else:
         layers = [(mask, color * 0.55), (inner, color)]
-    region = canvas[y0:y1, x0:x1]
+    region = canvas[place]
     for coverage, paint in layers:
         alpha = (coverage[window] * sprite.opacity)[..., None]
         region[...] = region * (1 - alpha) + paint * alpha
+
+
+def _box(sprite: _Sprite, size: int) -> tuple[_Window, _Window, int] | None:
+    """The sprite's window on the canvas, the same window of its silhouette, and its side."""
+    side = max(3, round(sprite.side * size))
+    left, top = round(sprite.x * size - side / 2), round(sprite.y * size - side / 2)
+    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + side, size), min(top + side, size)
+    if x0 >= x1 or y0 >= y1:
+        return None
+    window = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
+    return (slice(y0, y1), slice(x0, x1)), window, side
 
 
 def _eroded(mask: np.ndarray) -> np.ndarray:
