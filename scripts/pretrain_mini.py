@@ -124,6 +124,29 @@ def patch_labels(scene: Scene, moment: float) -> np.ndarray:
     return labels.reshape(-1, 3)
 
 
+@torch.no_grad()
+def start_values(model: Pretraining) -> None:
+    """Starting values for a narrow model.
+
+    BLIP's 0.02 is meant for width 768; at 128 it leaves positions and residual branches too weak to
+    be noticed. Maps start at 1 / sqrt(inputs), positions of patches as two-dimensional sines.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.1)
+            if module.padding_idx is not None:
+                module.weight[module.padding_idx].zero_()
+    positions = model.retrieval.vision_model.embeddings.position_embedding  # (1, 1 + 64, d)
+    side = round((positions.shape[1] - 1) ** 0.5)
+    rates = 2.0 ** torch.linspace(0, -4, positions.shape[2] // 4)  # radians a patch
+    row, column = (
+        a.reshape(-1, 1) * rates for a in torch.meshgrid(*[torch.arange(side)] * 2, indexing="ij")
+    )
+    positions[0, 1:] = torch.cat([row.sin(), row.cos(), column.sin(), column.cos()], 1)
+
+
 class Pretraining(nn.Module):
     """The retrieval model and the question answerer over the same vision and text encoders."""
 
@@ -135,6 +158,7 @@ class Pretraining(nn.Module):
         self.answering.text_encoder = self.retrieval.text_encoder
         self.patch_head = nn.Linear(config.vision_config.hidden_size, sum(map(len, LABELS)))
         self.tokenizer = tokenizer
+        start_values(self)
 
     def start_from(self, folder: Path) -> None:
         """Take over the weights and the temperature of an earlier run."""
