@@ -6,9 +6,10 @@ Importing the package registers the method with PEFT.
 from __future__ import annotations
 
 from aurora_vl._version import __version__
+from aurora_vl.modeling.load import load, load_tokenizer
 from aurora_vl.tuner.config import AuroraConfig
 from aurora_vl.tuner.registry import register
 
 register()
 
-__all__ = ["AuroraConfig", "__version__"]
+__all__ = ["AuroraConfig", "__version__", "load", "load_tokenizer"]
