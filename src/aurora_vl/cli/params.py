@@ -26,9 +26,14 @@ def params(
         show_json(report.to_dict())
         return
     total = report.count.total
-    sums = [(f"all {part}", numbers) for part, numbers in report.parts.items() if numbers]
-    sums += [("all that is trained", report.count.trainable), ("model in use", total)]
+    sums = [
+        ("adapter (factors and gates)", report.adapter),
+        ("heads", report.count.heads),
+        ("backbone", report.count.backbone),
+        ("all that is trained", report.count.trainable),
+        ("model in use", total),
+    ]
     rows = [[m.module, m.part, f"{m.numbers:,}", f"{m.share:.4f} %"] for m in report.modules]
-    rows += [[name, "", f"{n:,}", f"{100 * n / total:.4f} %"] for name, n in sums]
+    rows += [[name, "", f"{n:,}", f"{100 * n / total:.4f} %"] for name, n in sums if n]
     title = f"{resolved.adapter.method} on {resolved.backbone}"
     show_table(title, ("module", "part", "numbers", "share"), rows)

@@ -73,6 +73,7 @@ def demonstrate(
     """
     _clear(out)
     seeds = [] if seed is None else [f"training.seed={seed}", f"data.world.seed={seed}"]
+    command = f"aurora demo --task {task} --out {out}" + ("" if seed is None else f" --seed {seed}")
     recipe = load_recipe(
         RECIPES[task],
         [
@@ -90,8 +91,7 @@ def demonstrate(
     log.info("tuning; zero-shot r_mean is %.1f", before["metrics"]["r_mean"])
     after = train(recipe)
     report = out / "report.html"
-    command = f"aurora demo --task {task} --out {out}"
-    content = _content(recipe, before, after, test, f"{command} --seed {recipe.training.seed}")
+    content = _content(recipe, before, after, test, command)
     write_text(report, demo_report(content))
     return Demonstration(before, after, report)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model
+from safetensors import SafetensorError
 from torch import nn
 
 from aurora_vl.data.augment import Augment
@@ -24,6 +25,7 @@ from aurora_vl.tuner.config import AuroraConfig
 
 HEADS = ("vision_proj", "text_proj", "itm_head")
 _TEMPERATURE = "temperature"
+_ADAPTER_FAULTS = (RuntimeError, ValueError, KeyError, OSError, TypeError, SafetensorError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ def load_adapter(recipe: Recipe, folder: Path | None) -> nn.Module:
         backbone = load(recipe.backbone, task="retrieval", image_size=recipe.image_size)
         try:
             return PeftModel.from_pretrained(backbone, str(folder)).eval()
-        except (RuntimeError, ValueError, KeyError, OSError, TypeError) as error:
+        except _ADAPTER_FAULTS as error:
             reason = " ".join(str(error).split())[:300]
             raise UserError(
                 f"the adapter {folder} does not fit the backbone {recipe.backbone}: {reason}"

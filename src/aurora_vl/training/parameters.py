@@ -47,21 +47,20 @@ class ParameterReport:
     modules: tuple[TrainedModule, ...]
 
     @property
-    def parts(self) -> dict[str, int]:
-        """Trained numbers by part: factors, gates, heads, backbone."""
-        return {name: n for name, n in asdict(self.count).items() if name != "total"}
+    def adapter(self) -> int:
+        """Numbers of the adapter, heads not included."""
+        return self.count.factors + self.count.gates
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values for JSON; shares in percent."""
-        adapter = self.recipe.adapter
         total = self.count.total
         return {
             "backbone": self.recipe.backbone,
-            "adapter": adapter.model_dump(mode="json"),
+            "adapter": self.recipe.adapter.model_dump(mode="json"),
             "modules": [asdict(module) for module in self.modules],
             "parameters": asdict(self.count),
-            "adapter_parameters": self.count.factors + self.count.gates,
-            "adapter_share": 100 * (self.count.factors + self.count.gates) / total,
+            "adapter_parameters": self.adapter,
+            "adapter_share": 100 * self.adapter / total,
             "trainable_parameters": self.count.trainable,
             "trainable_share": 100 * self.count.trainable / total,
             "total_parameters": total,

@@ -8,11 +8,12 @@ written beside a run is complete.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -167,7 +168,7 @@ def load_recipe(source: str, settings: Sequence[str] = ()) -> Recipe:
     """
     name, text = _read(source)
     try:
-        raw = yaml.safe_load(text)
+        raw = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise UserError(f"{source} is no valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
@@ -228,19 +229,28 @@ def _apply(raw: dict[str, Any], setting: str) -> None:
         if not isinstance(raw, dict):
             raise UserError(f"{key!r} cannot be set: {parent!r} is a value, not a section.")
     try:
-        raw[last] = _number(yaml.safe_load(value))
+        raw[last] = yaml.load(value, _Loader)
     except yaml.YAMLError:
         raise UserError(f"the value of {setting!r} is no valid YAML.") from None
 
 
-def _number(value: Any) -> Any:
-    """YAML 1.1 reads 1e-3 as text; people mean the number."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's plain scalars: `off` and 2026-01-31 are words, 1e-3 is a number."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {
+        first: [pair for pair in resolvers if pair[0].endswith((":null", ":merge"))]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+for _kind, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?\d+", "-+0123456789"),
+    ("float", r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?|[-+]?\.(inf|nan)", "-+.0123456789"),
+):
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_kind}", re.compile(rf"(?:{_pattern})$"), list(_first)
+    )
 
 
 def _sentence(source: str, error: ValidationError) -> str:
@@ -252,6 +262,8 @@ def _sentence(source: str, error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{source}: the key {key!r} is missing."
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "model_type":
+        message = "input should be a section of keys and values"
     given = first.get("input")
     shown = "" if isinstance(given, dict) else f", not {given!r}"
     return f"{source}: {key!r}: {message[0].lower()}{message[1:]}{shown}."

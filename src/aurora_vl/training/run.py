@@ -24,6 +24,7 @@ import torch
 import yaml
 from torch import nn
 from transformers import PrinterCallback, TrainingArguments, set_seed
+from transformers.integrations import TensorBoardCallback
 
 from aurora_vl._version import __version__
 from aurora_vl.data.collate import RetrievalCollator
@@ -140,13 +141,17 @@ def evaluate_in_full(
     recipe: Recipe, *, adapter: Path | None = None, out: Path | None = None
 ) -> tuple[dict[str, Any], RetrievalResult, list[CaptionedMedia]]:
     """As `evaluate`; also gives the scores and the records they are about."""
+    folder = out or recipe.output / f"evaluation-{_evaluation_name(adapter)}"
+    if (folder / "recipe.yaml").is_file():
+        raise UserError(
+            f"{folder} is a run's folder and keeps its metrics.json; give another --out."
+        )
     start = time.perf_counter()
     splits = read_data(recipe)
     model = load_adapter(recipe, adapter).to(_device())
     result = _score(recipe, model, build_tokenizer(recipe), splits.test)
     content = _metrics(recipe, model, result, splits.scored, time.perf_counter() - start)
     content["trainable_parameters"] = 0 if adapter is None else _adapter_numbers(adapter)
-    folder = out or recipe.output / f"evaluation-{_evaluation_name(adapter)}"
     write_predictions(folder / "predictions.json", result, splits.test)
     write_text(folder / "metrics.json", json.dumps(content, indent=1) + "\n")
     return content, result, splits.test
@@ -254,6 +259,9 @@ def _trainer(
         validate=_validation(recipe, model, tokenizer, splits.val),
     )
     trainer.remove_callback(PrinterCallback)
+    board = TensorBoardCallback()
+    board.logging_dir = str(recipe.output / "logs")
+    trainer.add_callback(board)
     return trainer
 
 
@@ -269,12 +277,11 @@ def _validation(
 def _arguments(recipe: Recipe, pairs: int) -> TrainingArguments:
     settings = recipe.training
     out = recipe.output
-    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(out / "logs"))
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     steps = math.ceil(pairs / (settings.batch_size * processes)) * settings.epochs
     interval = max(1, math.ceil(steps / settings.validations))
     strategy = "steps" if settings.checkpoints else "no"
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(out / "checkpoints"),
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch_size,
@@ -300,9 +307,13 @@ def _arguments(recipe: Recipe, pairs: int) -> TrainingArguments:
         load_best_model_at_end=settings.checkpoints,
         metric_for_best_model="r_mean",
         logging_steps=max(1, steps // 100),
-        report_to=["tensorboard"],
+        logging_nan_inf_filter=False,  # it would hide a diverging loss from the log's check
+        report_to=[],
         disable_tqdm=True,  # it and the printing in its place go to standard output
     )
+    # Several devices without torchrun: DataParallel's copies would lose queue and averages.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 def _score(

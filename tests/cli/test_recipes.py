@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+from command_line import Aurora
+
+from aurora_vl.training.recipe import bundled_recipes, load_recipe
+
+
+def test_bare_names_one_a_line(aurora: Aurora) -> None:
+    outcome = aurora("recipes")
+    assert outcome.status == 0
+    assert outcome.out.splitlines() == bundled_recipes()
+    assert {"coco", "flickr30k", "demo-retrieval"} <= set(outcome.out.split())
+
+
+@pytest.mark.parametrize("name", bundled_recipes())
+def test_every_bundled_recipe_is_valid(name: str) -> None:
+    assert load_recipe(name).output.name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "learning_rate", "epochs", "rerank"),
+    [("coco", 1e-5, 6, 256), ("flickr30k", 1e-4, 4, 128)],
+)
+def test_released_hyper_parameters(
+    name: str, learning_rate: float, epochs: int, rerank: int
+) -> None:
+    recipe = load_recipe(name)
+    assert recipe.training.learning_rate == learning_rate
+    assert (recipe.training.epochs, recipe.training.batch_size) == (epochs, 16)
+    assert (recipe.image_size, recipe.evaluation.rerank) == (384, rerank)
+    assert (recipe.adapter.rank, recipe.adapter.core) == (32, "tucker")

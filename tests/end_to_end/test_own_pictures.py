@@ -1,0 +1,134 @@
+"""Somebody's own pictures, of every kind a disk holds, are learnt from a `jsonl`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import run_process
+from PIL import Image, ImageDraw
+
+PICTURES = 66
+
+
+def _drawn(seed: int) -> Image.Image:
+    """An abstract picture that no generated world has: smooth noise under a few bands and discs."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    width, height = int(rng.integers(70, 130)), int(rng.integers(70, 130))
+    picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    pen = ImageDraw.Draw(picture)
+    for _ in range(3):
+        x, y = rng.integers(0, 70, 2).tolist()
+        colour = tuple(rng.integers(0, 256, 3).tolist())
+        if rng.random() < 0.5:
+            pen.ellipse((x, y, x + 35, y + 35), fill=colour)
+        else:
+            pen.line((x, 0, y, height), fill=colour, width=9)
+    return picture
+
+
+def _with_alpha(picture: Image.Image) -> Image.Image:
+    layer = picture.convert("RGBA")
+    layer.putalpha(Image.linear_gradient("L").resize(picture.size))
+    return layer
+
+
+def _sixteen_bit(picture: Image.Image) -> Image.Image:
+    return Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257)
+
+
+def _turned(picture: Image.Image, path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+
+
+def _animated(picture: Image.Image, path: Path) -> None:
+    black = Image.new("RGB", picture.size)
+    picture.save(path, save_all=True, append_images=[black, black], duration=50)
+
+
+KINDS: list[tuple[str, Callable[[Image.Image, Path], None]]] = [
+    ("jpg", lambda p, path: p.save(path)),
+    ("png", lambda p, path: p.save(path)),
+    ("png", lambda p, path: _with_alpha(p).save(path)),
+    ("png", lambda p, path: p.quantize(32).save(path)),
+    ("png", lambda p, path: p.quantize(32).save(path, transparency=0)),
+    ("png", lambda p, path: p.convert("L").save(path)),
+    ("png", lambda p, path: _with_alpha(p).convert("LA").save(path)),
+    ("png", lambda p, path: _sixteen_bit(p).save(path)),
+    ("png", lambda p, path: p.convert("1").save(path)),
+    ("jpg", lambda p, path: p.convert("CMYK").save(path)),
+    ("jpeg", _turned),
+    ("JPG", lambda p, path: p.convert("L").save(path, format="JPEG", progressive=True)),
+    ("gif", _animated),
+    ("gif", lambda p, path: p.save(path)),
+    ("webp", lambda p, path: p.save(path)),
+    ("webp", lambda p, path: _with_alpha(p).save(path, lossless=True)),
+    ("webp", _animated),
+    ("bmp", lambda p, path: p.save(path)),
+    ("tiff", lambda p, path: p.save(path, compression="tiff_lzw")),
+    ("tif", lambda p, path: p.convert("CMYK").save(path)),
+    ("tif", lambda p, path: _sixteen_bit(p).save(path)),
+    ("tiff", lambda p, path: p.save(path, save_all=True, append_images=[p.rotate(90)])),
+]
+THINGS = (
+    "cake",
+    "coat",
+    "desk",
+    "dog",
+    "farm",
+    "hat",
+    "jar",
+    "king",
+    "lake",
+    "moth",
+    "oven",
+    "sock",
+)
+WAYS = ("by", "in", "off", "on", "past", "up")
+
+
+def _caption(number: int) -> str:
+    rng = np.random.default_rng([number, 1])
+    one, two = rng.choice(THINGS, 2, replace=False).tolist()
+    return f"{one} {rng.choice(WAYS)} {two} no {number}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    lines = []
+    for number in range(PICTURES):
+        ending, save = KINDS[number % len(KINDS)]
+        name = f"pictures/{number} é.{ending}"
+        (tmp_path / "pictures").mkdir(exist_ok=True)
+        save(_drawn(number), tmp_path / name)
+        lines.append(json.dumps({"image": name, "caption": _caption(number)}))
+    for split in ("train", "val", "test"):  # one set, to be learnt by heart
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "mine.yaml").write_text(
+        "data: {kind: jsonl, annotations: ., media: ., augmentation: none, crop: 1}\n"
+        "adapter: {rank: 32, dropout: 0}\n"
+        "training: {epochs: 60, batch_size: 33, validations: 3}\n"
+    )
+    return tmp_path
+
+
+def test_training_recall_rises_to_nearly_100(folder: Path) -> None:
+    checked = run_process("check-data", "mine.yaml", "--full", "--json", folder=folder)
+    assert checked.status == 0, checked.err
+    assert (checked.json["decoded"], checked.json["overlap"]["train/test"]) == (PICTURES, PICTURES)
+    trained = run_process("train", "mine.yaml", folder=folder)
+    assert trained.status == 0, trained.err
+    adapter = "runs/mine/adapter"
+    scored = run_process("evaluate", "mine.yaml", "--adapter", adapter, "--json", folder=folder)
+    assert scored.status == 0, scored.err
+    assert scored.json["metrics"]["r_mean"] > 90
+    assert scored.json["metrics"]["t2i_r10"] > 97
+    history = json.loads((folder / "runs/mine/history.json").read_text())
+    rising = [entry["eval_r_mean"] for entry in history if "eval_r_mean" in entry]
+    assert rising[0] < rising[-1]
