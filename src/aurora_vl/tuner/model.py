@@ -16,7 +16,7 @@ from peft.tuners.tuners_utils import BaseTuner
 from peft.utils import AuxiliaryTrainingWrapper, get_quantization_kwargs
 from torch import Tensor, nn
 
-from aurora_vl.tuner import start
+from aurora_vl.tuner import combine, start
 from aurora_vl.tuner.config import AuroraConfig
 from aurora_vl.tuner.gqt import AuroraQueryGate, QuerySlot
 from aurora_vl.tuner.layer import BASE_ROWS, AuroraLayer, AuroraLinear
@@ -113,13 +113,16 @@ class AuroraModel(BaseTuner):
         """
         config = self.peft_config[adapter_name]
         before = (config.target_modules, config.listed_widths, config.target_blocks)
-        shared = [(p, p.requires_grad) for c in self._shared().values() for p in c.values()]
+        shared = [
+            (p, p.requires_grad) for c in self.shared_parameters().values() for p in c.values()
+        ]
         inner = [(p, p.requires_grad) for p in model.parameters()]
         self._recorded = {
             key: BlockLayout.from_record(record)
             for key, record in (config.target_blocks or {}).items()
         }
-        config.target_blocks = self._blocks = {}
+        self._blocks: dict[str, dict[str, Any]] = {}
+        config.target_blocks = self._blocks
         try:
             super().inject_adapter(
                 model,
@@ -223,7 +226,8 @@ class AuroraModel(BaseTuner):
 
     # Keeping the shared parameters in step
 
-    def _shared(self) -> dict[str, nn.ParameterDict]:
+    def shared_parameters(self) -> dict[str, nn.ParameterDict]:
+        """Return the containers of what all layers share, by name, keyed by adapter."""
         return {name: m for name, m in self._modules.items() if name.startswith(self.prefix)}
 
     def _layers(self) -> list[AuroraLayer]:
@@ -237,7 +241,7 @@ class AuroraModel(BaseTuner):
                 if not layer._get_available_adapters():
                     parent = model.get_submodule(key.rpartition(".")[0])
                     setattr(parent, key.rpartition(".")[2], layer.base_layer)
-        for name, container in self._shared().items():
+        for name, container in self.shared_parameters().items():
             _discard(container, adapter_name)
             if not len(container):
                 delattr(self, name)
@@ -246,7 +250,7 @@ class AuroraModel(BaseTuner):
         """Train in float32 where the model is kept in less, the shared factors included."""
         low = {getattr(torch, name) for name in _LOW_PRECISION if hasattr(torch, name)}
         own = (getattr(layer, name) for layer in self._layers() for name in layer.own_names)
-        for container in (*own, *self._shared().values()):
+        for container in (*own, *self.shared_parameters().values()):
             if autocast_adapter_dtype and adapter_name in container:
                 parameter = container[adapter_name]
                 if parameter.dtype in low:
@@ -264,7 +268,7 @@ class AuroraModel(BaseTuner):
         rest = [name for name in self.active_adapters if name != adapter_name]
         rest = rest or sorted(set(self.peft_config) - {adapter_name})[:1]
         super().delete_adapter(adapter_name)
-        for container in self._shared().values():
+        for container in self.shared_parameters().values():
             _discard(container, adapter_name)
         if was_active and rest:
             # Layers that had only the deleted adapter do not know the others.
@@ -291,6 +295,39 @@ class AuroraModel(BaseTuner):
         return super()._unload_and_optionally_merge(
             merge=merge, progressbar=progressbar, safe_merge=safe_merge, adapter_names=adapter_names
         )
+
+    def add_weighted_adapter(
+        self, adapters: Sequence[str], weights: Sequence[float], adapter_name: str
+    ) -> None:
+        """Add the weighted sum of adapters as a new, inactive adapter.
+
+        Updates and released query gates are summed exactly, the new rank being the sum of the
+        ranks; `modules_to_save` are averaged by the weights.
+
+        Args:
+            adapters: names of the adapters to combine.
+            weights: one weight each.
+            adapter_name: name of the new adapter.
+
+        Raises:
+            ValueError: a name is unknown, repeated or taken, or the adapters have no exact sum.
+        """
+        unknown = sorted(set(adapters) - set(self.peft_config))
+        if unknown or adapter_name in self.peft_config or len(set(adapters)) < len(adapters):
+            raise ValueError(
+                f"`adapters` must name existing adapters once each and `adapter_name` a new one, "
+                f"but they are {list(adapters)} and {adapter_name!r}; there are "
+                f"{list(self.peft_config)}."
+            )
+        configs = [self.peft_config[name] for name in adapters]
+        combine.check(configs, weights)
+        self.peft_config[adapter_name] = combine.combined_config(configs)
+        try:
+            self.inject_adapter(self.model, adapter_name)
+        except Exception:
+            del self.peft_config[adapter_name]
+            raise
+        combine.fill(self, dict(zip(adapters, weights, strict=True)), adapter_name)
 
     # Another adapter for every row
 

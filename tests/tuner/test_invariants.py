@@ -1,0 +1,449 @@
+"""What must hold of an adapter on every family of models (the matrix of PEFT.md and STYLE.md)."""
+
+from __future__ import annotations
+
+import copy
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel, get_peft_model
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from aurora_vl.tuner import AuroraLayer, count_numbers
+
+
+def flags(model: nn.Module, adapter: str) -> set[bool]:
+    """The requires_grad of everything that belongs to an adapter."""
+    found = {
+        parameter.requires_grad
+        for name, parameter in model.named_parameters()
+        if name.endswith(f".{adapter}") or f".{adapter}." in name
+    }
+    assert found, adapter
+    return found
+
+
+def frozen_but(model: nn.Module, *adapters: str) -> bool:
+    """Whether exactly the given adapters train."""
+    endings = tuple(f".{adapter}" for adapter in adapters)
+    return all(
+        parameter.requires_grad == (name.endswith(endings) if endings else False)
+        for name, parameter in model.named_parameters()
+    )
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def close(one: Tensor, other: Tensor) -> None:
+    torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+def differs(one: Tensor, other: Tensor) -> bool:
+    return bool((one - other).abs().max() > 1e-4)
+
+
+def test_starts_as_the_frozen_model(family: Any, core: str) -> None:
+    model = family.build()
+    expected = family.call(model)
+    for start in ("ours", "released"):
+        adapted = get_peft_model(model, family.config(core=core, init=start))
+        assert torch.equal(family.call(adapted), expected)
+        model = adapted.unload()
+    assert not any(isinstance(module, AuroraLayer) for module in model.modules())
+    assert torch.equal(family.call(model), expected)
+
+
+def test_count_is_the_formula(family: Any, core: str) -> None:
+    model = family.build()
+    for gqt in ("released", "gated", "off"):
+        adapted = get_peft_model(model, family.config(core=core, gqt=gqt))
+        expected = count_numbers(
+            family.maps,
+            r=4,
+            core=core,
+            listed_widths=family.widths,
+            gate_widths=family.slots,
+            gqt=gqt,
+        )
+        assert adapted.get_nb_trainable_parameters()[0] == expected.total
+        assert adapted.peft_config["default"].listed_widths == family.widths
+        assert frozen_but(adapted, "default")
+        model = adapted.unload()
+
+
+def test_only_the_adapter_learns(family: Any, core: str) -> None:
+    adapted = get_peft_model(family.build(), family.config(core=core, dropout=0.1)).train()
+    before = weights(adapted)
+    optimizer = torch.optim.SGD([p for p in adapted.parameters() if p.requires_grad], lr=0.1)
+    for _ in range(2):  # in the first step only V has a gradient, as it starts at zero
+        optimizer.zero_grad()
+        outputs = family.call(adapted)
+        (outputs * torch.linspace(-1, 2, outputs.numel()).view_as(outputs)).sum().backward()
+        optimizer.step()
+    for name, parameter in adapted.named_parameters():
+        moved = not torch.equal(parameter, before[name])
+        assert moved == name.endswith(".default"), name
+
+
+def test_merge_and_unmerge(family: Any, core: str) -> None:
+    adapted = family.changed(core=core)
+    before = weights(adapted)
+    expected = family.call(adapted)
+    adapted.merge_adapter(safe_merge=True)
+    close(family.call(adapted), expected)
+    with pytest.warns(UserWarning, match="already merged"):
+        adapted.merge_adapter()
+    close(family.call(adapted), expected)
+    adapted.unmerge_adapter()
+    close(family.call(adapted), expected)
+    for name, parameter in adapted.named_parameters():
+        close(parameter, before[name])
+    with pytest.warns(UserWarning, match="Already unmerged"):
+        adapted.unmerge_adapter()
+
+
+def test_merge_and_unload_leaves_the_plain_model(family: Any, core: str) -> None:
+    adapted = family.changed(core=core, gqt="off")
+    expected = family.call(adapted)
+    merged = adapted.merge_and_unload()
+    assert not any(isinstance(module, AuroraLayer) for module in merged.modules())
+    assert set(merged.state_dict()) == set(family.build().state_dict())
+    close(family.call(merged), expected)
+    assert differs(family.call(family.build()), expected)
+
+
+def test_safe_merge_refuses_a_broken_adapter(family: Any) -> None:
+    adapted = family.changed(gqt="off")
+    before = {n: p for n, p in weights(adapted).items() if "base_layer" in n}
+    adapted.base_model.aurora_core["default"].data[0] = torch.nan
+    with pytest.raises(ValueError, match="adapter default seems to be broken"):
+        adapted.merge_adapter(safe_merge=True)
+    assert all(torch.equal(p, before[n]) for n, p in adapted.named_parameters() if n in before)
+
+
+@pytest.mark.parametrize(("core", "low_cpu_mem_usage"), [("cp", False), ("tucker", True)])
+def test_save_and_load(family: Any, core: str, low_cpu_mem_usage: bool, tmp_path: Path) -> None:
+    adapted = family.changed(core=core, modules_to_save=family.heads)
+    for name, parameter in adapted.named_parameters():
+        if "modules_to_save" in name:
+            parameter.data += 0.1
+    expected = family.call(adapted)
+    adapted.save_pretrained(str(tmp_path), save_embedding_layers=False)
+    stored = load_file(tmp_path / "adapter_model.safetensors")
+    assert sum(tensor.numel() for tensor in stored.values()) == sum(
+        p.numel() for p in adapted.parameters() if p.requires_grad
+    )
+    assert sum("aurora_U" in name for name in stored) == len(
+        {layout["in_width"] for layout in adapted.peft_config["default"].target_blocks.values()}
+    )
+    for name, trainable in (("default", False), ("other", True)):
+        loaded = PeftModel.from_pretrained(
+            family.build(),
+            str(tmp_path),
+            adapter_name=name,
+            is_trainable=trainable,
+            low_cpu_mem_usage=low_cpu_mem_usage,
+        )
+        assert torch.equal(family.call(loaded), expected)
+        assert flags(loaded, name) == {trainable}
+        assert not any(parameter.is_meta for parameter in loaded.parameters())
+
+
+def test_saved_again_it_is_the_same_file(family: Any, tmp_path: Path) -> None:
+    family.changed().save_pretrained(str(tmp_path / "a"), save_embedding_layers=False)
+    loaded = PeftModel.from_pretrained(family.build(), str(tmp_path / "a"), adapter_name="b")
+    loaded.save_pretrained(str(tmp_path / "again"), save_embedding_layers=False)
+    name = "adapter_model.safetensors"
+    assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "again" / "b" / name).read_bytes()
+    a, b = ((tmp_path / d / "adapter_config.json").read_text() for d in ("a", "again/b"))
+    assert a == b
+
+
+def test_two_adapters(family: Any, tmp_path: Path) -> None:
+    adapted = family.changed(core="cp")
+    frozen = family.call(family.build())
+    first = family.call(adapted)
+    adapted.add_adapter("second", family.config(r=3, core="tucker", init_weights=False))
+    adapted.eval()
+    assert torch.equal(family.call(adapted), first)
+    assert frozen_but(adapted, "default")
+    adapted.set_adapter("second")
+    second = family.call(adapted)
+    assert frozen_but(adapted, "second")
+    assert differs(first, second)
+    assert differs(second, frozen)
+    adapted.save_pretrained(str(tmp_path), save_embedding_layers=False)
+    loaded = PeftModel.from_pretrained(family.build(), str(tmp_path))
+    loaded.load_adapter(str(tmp_path / "second"), adapter_name="second")
+    assert torch.equal(family.call(loaded), first)
+    loaded.set_adapter("second")
+    assert torch.equal(family.call(loaded), second)
+    loaded.delete_adapter("default")
+    assert torch.equal(family.call(loaded), second)
+    assert not any("default" in name for name in loaded.state_dict())
+
+
+def test_two_active_adapters_add_up(family: Any) -> None:
+    adapted = family.changed()
+    adapted.add_adapter("second", family.config(r=3, core="tucker", init_weights=False))
+    adapted.base_model.set_adapter(["default", "second"])
+    assert frozen_but(adapted, "default", "second")
+    both = family.call(adapted.eval())
+    if not family.slots:
+        layer = next(m for m in adapted.modules() if isinstance(m, AuroraLayer))
+        x = torch.randn(2, layer.in_features).double()
+        deltas = layer.get_delta_weight("default") + layer.get_delta_weight("second")
+        close(layer(x), layer.base_layer(x) + x @ deltas.T)
+    adapted.merge_adapter()
+    close(family.call(adapted), both)
+    adapted.unmerge_adapter()
+    close(family.call(adapted), both)
+
+
+def test_disabled_it_is_the_frozen_model(family: Any) -> None:
+    frozen = family.call(family.build())
+    adapted = family.changed()
+    changed = family.call(adapted)
+    with adapted.disable_adapter():
+        assert torch.equal(family.call(adapted), frozen)
+        assert frozen_but(adapted)
+    assert frozen_but(adapted, "default")
+    assert torch.equal(family.call(adapted), changed)
+    adapted.merge_adapter()
+    with adapted.disable_adapter():
+        close(family.call(adapted), frozen)
+
+
+def test_deleting(family: Any) -> None:
+    adapted = family.changed()
+    default = family.call(adapted)
+    adapted.add_adapter("second", family.config(init_weights=False))
+    adapted.add_adapter("third", family.config(init_weights=False))
+    adapted.delete_adapter("second")
+    assert torch.equal(family.call(adapted), default)
+    assert not any("second" in name for name in adapted.state_dict())
+    with pytest.raises(ValueError, match="second does not exist"):
+        adapted.delete_adapter("second")
+    adapted.merge_adapter()
+    with pytest.raises(ValueError, match="while they are merged"):
+        adapted.delete_adapter("default")
+    adapted.unmerge_adapter()
+    with pytest.warns(UserWarning, match="Setting active adapter to"):
+        adapted.delete_adapter("default")
+    assert adapted.active_adapters == ["third"]
+    assert all(
+        layer.active_adapters == ["third"]
+        for layer in adapted.modules()
+        if isinstance(layer, AuroraLayer)
+    )
+    assert frozen_but(adapted, "third")
+    adapted.delete_adapter("third")
+    rest = adapted.base_model.model  # peft's own methods fail without any adapter
+    assert torch.equal(family.call(rest), family.call(family.build()))
+
+
+def test_a_failed_first_adapter_leaves_the_model_alone(family: Any) -> None:
+    model = family.build()
+    before = {name: p.requires_grad for name, p in model.named_parameters()}
+    names = list(model.state_dict())
+    expected = family.call(model)
+    config = family.config(target_modules=[*_some_targets(family), family.unfit])
+    with pytest.raises(ValueError, match=rf"{family.unfit}' is a \w+; Aurora adapts nn.Linear"):
+        get_peft_model(model, config)
+    assert list(model.state_dict()) == names
+    assert {name: p.requires_grad for name, p in model.named_parameters()} == before
+    assert config.listed_widths is None
+    assert torch.equal(family.call(model), expected)
+
+
+def test_a_failed_second_adapter_leaves_the_first_alone(family: Any) -> None:
+    adapted = family.changed()
+    expected = family.call(adapted)
+    names = list(adapted.state_dict())
+    targets = [*_some_targets(family), family.unfit]
+    with pytest.raises(ValueError, match=r"Aurora adapts nn\.Linear only"):
+        adapted.add_adapter("second", family.config(target_modules=targets))
+    with pytest.raises(ValueError, match="already exists"):
+        adapted.add_adapter("default", family.config())
+    with pytest.raises(ValueError, match="not found"):
+        adapted.add_adapter("second", family.config(target_modules=["nothing"], gqt="off"))
+    assert list(adapted.peft_config) == ["default"]
+    assert list(adapted.state_dict()) == names
+    assert frozen_but(adapted, "default")
+    assert torch.equal(family.call(adapted), expected)
+    adapted.add_adapter("second", family.config())
+    assert torch.equal(family.call(adapted), expected)
+
+
+def _some_targets(family: Any) -> list[str]:
+    adapted = get_peft_model(family.build(), family.config())
+    return sorted({key.rpartition(".")[2] for key in adapted.peft_config["default"].target_blocks})
+
+
+@pytest.mark.parametrize("autocast", [True, False])
+def test_bfloat16(family: Any, autocast: bool, tmp_path: Path) -> None:
+    expected = family.call(family.changed(gqt="off"))
+    torch.manual_seed(1)
+    adapted = get_peft_model(
+        family.build().bfloat16(),
+        family.config(init_weights=False, gqt="off"),
+        autocast_adapter_dtype=autocast,
+    ).eval()
+    kept = torch.float32 if autocast else torch.bfloat16
+    assert {p.dtype for p in adapted.parameters() if p.requires_grad} == {kept}
+    result = family.call(adapted)
+    assert result.dtype == torch.bfloat16
+    assert (result - expected).norm() < 0.1 * expected.norm()
+    family.call(adapted).float().square().sum().backward()
+    adapted.save_pretrained(str(tmp_path), save_embedding_layers=False)
+    loaded = PeftModel.from_pretrained(
+        family.build().bfloat16(), str(tmp_path), autocast_adapter_dtype=autocast
+    )
+    assert flags(loaded, "default") == {False}
+    assert torch.equal(family.call(loaded), result)
+
+
+def test_gates_in_bfloat16(family: Any) -> None:
+    if not family.slots:
+        pytest.skip("the model has no query slots")
+    for gqt in ("released", "gated"):
+        torch.manual_seed(1)
+        config = family.config(init_weights=False, gqt=gqt)
+        adapted = get_peft_model(family.build().bfloat16(), config).eval()
+        result = family.call(adapted)
+        assert result.dtype == torch.bfloat16
+        assert torch.isfinite(result).all()
+
+
+def test_autocast_trains(family: Any) -> None:
+    adapted = get_peft_model(family.build().float(), family.config()).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = family.call(adapted).float().square().sum()
+    loss.backward()
+    assert all(
+        p.grad is not None and torch.isfinite(p.grad).all()
+        for p in adapted.parameters()
+        if p.requires_grad
+    )
+
+
+def _pickled(model: nn.Module) -> nn.Module:
+    buffer = io.BytesIO()
+    torch.save(model, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=False)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, _pickled], ids=["deepcopy", "pickle"])
+def test_a_copy_keeps_one_set_of_factors(family: Any, duplicate: Callable[..., Any]) -> None:
+    adapted = family.changed()
+    expected = family.call(adapted)
+    twin = duplicate(adapted)
+    assert len(list(twin.parameters())) == len(list(adapted.parameters()))
+    twin.base_model.aurora_core["default"].data.zero_()
+    assert torch.equal(family.call(adapted), expected)
+    with twin.disable_adapter():
+        frozen = family.call(twin)
+    gates = any("gate" in name for name, _ in twin.named_parameters())
+    assert gates or torch.equal(family.call(twin), frozen)
+
+
+@pytest.mark.parametrize(("name", "core"), [("mlp", "cp"), ("bert", "tucker"), ("blip", "cp")])
+def test_compiled(name: str, core: str, families: dict[str, Any]) -> None:
+    family = families[name]
+    adapted = family.changed(core=core, dropout=0.1)
+    expected = family.call(adapted)
+    torch.compiler.reset()
+    compiled = torch.compile(family.call, backend="eager")
+    close(compiled(adapted), expected)
+
+
+def test_adapter_trains_as_asked_after_every_transition(family: Any, tmp_path: Path) -> None:
+    adapted = get_peft_model(family.build(), family.config())
+    assert frozen_but(adapted, "default")
+    adapted.add_adapter("second", family.config())
+    assert frozen_but(adapted, "default")
+    adapted.set_adapter("second")
+    assert frozen_but(adapted, "second")
+    adapted.save_pretrained(str(tmp_path), save_embedding_layers=False)
+    # Loading for inference must not freeze the adapter in training, nor its shared factors.
+    adapted.load_adapter(str(tmp_path / "second"), adapter_name="third")
+    assert frozen_but(adapted, "second")
+    adapted.load_adapter(str(tmp_path / "second"), adapter_name="fourth", is_trainable=True)
+    assert frozen_but(adapted, "second", "fourth")
+    adapted.set_adapter("third", inference_mode=True)
+    assert frozen_but(adapted)
+    adapted.set_adapter("fourth")
+    assert frozen_but(adapted, "fourth")
+    with adapted.disable_adapter():
+        assert frozen_but(adapted)
+    assert frozen_but(adapted, "fourth")
+    adapted.merge_adapter()
+    adapted.unmerge_adapter()
+    assert frozen_but(adapted, "fourth")
+    adapted.delete_adapter("third")
+    assert frozen_but(adapted, "fourth")
+    adapted.set_requires_grad("default", requires_grad=True)
+    assert frozen_but(adapted, "fourth", "default")
+    adapted.set_requires_grad(["default", "fourth"], requires_grad=False)
+    assert frozen_but(adapted)
+
+
+def test_another_adapter_for_every_row(family: Any) -> None:
+    adapted = family.changed()
+    adapted.add_adapter("second", family.config(r=3, core="tucker", init_weights=False))
+    adapted.eval()
+    whole = {}
+    for name in ("default", "second"):
+        adapted.set_adapter(name)
+        whole[name] = family.call(adapted)
+    with adapted.disable_adapter():
+        whole["__base__"] = family.call(adapted)
+    names = ["second", "__base__", "default"]
+    with adapted.adapter_rows(names):
+        rows = family.call(adapted)
+    for row, name in enumerate(names):
+        close(rows[row], whole[name][row])
+    close(family.call(adapted), whole["second"])
+
+
+def test_row_adapters_are_checked(families: dict[str, Any]) -> None:
+    family = families["mlp"]
+    adapted = family.changed()
+    x = torch.randn(4, 10).double()
+    close(adapted(x, adapter_names=["default", "__base__"])[:2], adapted(x[:2]))
+    with pytest.raises(ValueError, match="non-existing adapter\\(s\\): typo"):
+        adapted(x, adapter_names=["typo"] * 4)
+    with pytest.raises(ValueError, match="names 3 rows, but a layer met 4"):
+        adapted(x, adapter_names=["default"] * 3)
+    with pytest.raises(ValueError, match="training mode"):
+        adapted.train()(x, adapter_names=["default"] * 4)
+    adapted.eval().merge_adapter()
+    with pytest.raises(ValueError, match="while adapters are merged"):
+        adapted(x, adapter_names=["default"] * 4)
+    adapted.unmerge_adapter()
+    assert not any(m._forward_pre_hooks for m in adapted.modules())
+
+
+def test_overlapping_and_disjoint_targets(families: dict[str, Any]) -> None:
+    family = families["mlp"]
+    adapted = family.changed(target_modules=["lin0"])
+    frozen = family.call(family.build())
+    default = family.call(adapted)
+    adapted.add_adapter("second", family.config(target_modules=["lin1"], init_weights=False))
+    assert torch.equal(family.call(adapted), default)
+    adapted.set_adapter("second")
+    second = family.call(adapted)
+    assert differs(second, default)
+    # lin0 has only the deleted adapter; lin1 must go on with the other one.
+    adapted.delete_adapter("default")
+    assert torch.equal(family.call(adapted), second)
+    adapted.delete_adapter("second")
+    assert torch.equal(family.call(adapted.base_model.model), frozen)

@@ -1,0 +1,110 @@
+"""How sizes are cut, and the closed formula for an adapter's numbers (worked counts)."""
+
+from __future__ import annotations
+
+import pytest
+
+from aurora_vl.tuner.counting import count_numbers
+from aurora_vl.tuner.layout import BlockLayout, block_width
+from aurora_vl.tuner.targets import config_widths, square_widths
+
+VISION = [(768, 2304), (768, 768), (768, 3072), (3072, 768)] * 12
+TEXT = [(768, 768)] * 6 * 12
+LARGE = [(1024, 3072), (1024, 1024), (1024, 4096), (4096, 1024)] * 24
+LARGE_TEXT = ([(768, 768)] * 4 + [(1024, 768)] * 2) * 12
+
+
+@pytest.mark.parametrize(
+    ("size", "listed", "expected"),
+    [
+        (3072, [768], 768),
+        (3072, [1024, 768], 1024),
+        (2304, [1024, 768], 768),
+        (1000, [1024, 768], 1000),
+        (96, [48, 32], 48),
+        (64, [48, 32], 32),
+        (7, [], 7),
+    ],
+)
+def test_largest_listed_width_that_divides(size: int, listed: list[int], expected: int) -> None:
+    assert block_width(size, listed) == expected
+
+
+def test_blocks_of_known_maps() -> None:
+    assert BlockLayout.of(768, 2304, [768]) == BlockLayout(768, 768, 1, 3)
+    assert BlockLayout.of(768, 3072, [768], interleave=True) == BlockLayout(768, 768, 1, 4, True)
+    assert BlockLayout.of(3072, 768, [768], interleave=True) == BlockLayout(768, 768, 4, 1, True)
+    assert BlockLayout.of(4096, 1024, [4096]) == BlockLayout(4096, 1024, 1, 1)
+    # Nothing to interleave in a single block, and no released form where both sides are cut.
+    assert not BlockLayout.of(768, 768, [768], interleave=True).interleaved
+    assert not BlockLayout.of(3072, 3072, [768], interleave=True).interleaved
+
+
+def test_record_goes_round() -> None:
+    layout = BlockLayout.of(3072, 768, [768], interleave=True)
+    assert BlockLayout.from_record(layout.to_record()) == layout
+    assert layout.features == (3072, 768)
+
+
+@pytest.mark.parametrize(
+    ("core", "r", "gqt", "expected"),
+    [
+        ("cp", 32, "off", 56_096),
+        ("cp", 64, "off", 112_192),
+        ("cp", 32, "released", 56_096 + 36_864),
+        ("tucker", 32, "off", 88_832),
+        ("tucker", 32, "released", 125_696),
+        ("tucker", 64, "off", 374_272),
+        ("tucker", 64, "released", 411_136),
+        ("cp", 32, "gated", 56_096 + 18_432),
+    ],
+)
+def test_blip_base(core: str, r: int, gqt: str, expected: int) -> None:
+    numbers = count_numbers(
+        VISION + TEXT, r=r, core=core, listed_widths=[768], gate_widths=[768] * 12, gqt=gqt
+    )
+    assert numbers.modes == 216 * r
+    assert numbers.total == expected
+
+
+def test_vit_large_beside_bert_base() -> None:
+    numbers = count_numbers(LARGE + LARGE_TEXT, r=32, listed_widths=[1024, 768])
+    # U and V of both widths. 3072 is cut by 1024 (3), 4096 by 1024 (4): 12 blocks a vision layer.
+    assert numbers.factors == 32 * (1024 + 768 + 1024 + 768)
+    assert numbers.modes == 32 * (24 * 12 + 12 * 6)
+    assert numbers.total == 32 * 3584 + 32 + 32 * 360
+
+
+def test_clip_of_widths_48_and_32() -> None:
+    maps = [(48, 48)] * 4 + [(48, 192), (192, 48)] + [(32, 32)] * 3
+    numbers = count_numbers(maps, r=4, listed_widths=[48, 32])
+    assert numbers.factors == 4 * (48 + 32) * 2
+    assert numbers.modes == 4 * (4 + 4 + 4 + 3)
+    assert numbers.total == 640 + 4 + 60
+
+
+def test_grouped_query_language_model() -> None:
+    # 4096 -> 1024 keys read U_4096 and write V_1024 (DESIGN.md section 2).
+    maps = [(4096, 4096), (4096, 1024), (4096, 1024)] * 32
+    numbers = count_numbers(maps, r=16, core="tucker", listed_widths=[4096])
+    assert numbers.factors == 16 * (4096 + 4096 + 1024)
+    assert numbers.total == 16 * 9216 + 16**3 + 16 * 96
+
+
+def test_gates_alone_have_no_factors() -> None:
+    assert count_numbers([], r=8, gate_widths=[10, 10]).total == 80
+
+
+def test_widths_of_a_nested_config() -> None:
+    config = {
+        "model_type": "blip",
+        "hidden_size": None,
+        "text_config": {"hidden_size": 768, "d_model": True},
+        "vision_config": {"hidden_size": 1024, "intermediate_size": 4096},
+    }
+    assert config_widths(config) == [1024, 768]
+
+
+def test_widths_without_a_config() -> None:
+    assert square_widths([(768, 2304), (768, 768), (3072, 768)]) == [768]
+    assert square_widths([(10, 20), (20, 2)]) == []
