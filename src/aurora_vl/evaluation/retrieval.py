@@ -26,7 +26,6 @@ from aurora_vl.evaluation.recall import ranks, retrieval_metrics
 from aurora_vl.tasks.retrieval import backbone_of
 
 Score = Literal["itm", "itm+itc"]
-_NOT_MATCHED = -1.0e4  # puts first-stage scores below every second-stage score
 _MATCHED_AT_ONCE = 256  # texts of one medium
 
 
@@ -74,7 +73,7 @@ def evaluate_retrieval(
         progress: called with (media matched, media in all).
 
     Raises:
-        UserError: no record has a caption, or features are not finite.
+        UserError: no record has a caption, or scores are not finite.
     """
     was_training = model.training
     model.eval()
@@ -113,7 +112,7 @@ class _TwoStage:
         )
         self.ids: Tensor = encoded["input_ids"].to(self.device)  # (T, L)
         self.mask: Tensor = encoded["attention_mask"].to(self.device)
-        self.lengths: Tensor = self.mask.sum(1)
+        self.lengths: Tensor = encoded["attention_mask"].sum(1)  # on the host, as all row numbers
 
     def _texts(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Ids and mask of some texts, cut to the longest of them."""
@@ -128,21 +127,18 @@ class _TwoStage:
             yield to_model_input(batch.to(self.device), dtype=self.dtype)
 
     def cosines(self, media: MediaSet) -> Tensor:
-        """First-stage scores (M, T) in float32 on the host."""
+        """First-stage scores (M, T) on the host, in float32 or the model's wider type."""
+        dtype = torch.promote_types(self.dtype, torch.float32)
         order = self.lengths.argsort()
-        features = torch.empty(
-            len(order), self.backbone.config.image_text_hidden_size, device=self.device
-        )
+        width = self.backbone.config.image_text_hidden_size
+        features = torch.empty(len(order), width, dtype=dtype, device=self.device)
         for rows in order.split(self.batch_size):
-            features[rows] = self.backbone.encode_text(*self._texts(rows))[1].float()
+            features[rows] = self.backbone.encode_text(*self._texts(rows))[1].to(dtype)
         parts = []
         for pixels in self._pixels(media):
-            image = self.backbone.encode_image(pixels)[1].float()
+            image = self.backbone.encode_image(pixels)[1].to(dtype)
             parts.append((image @ features.T).cpu())
-        cosine = torch.cat(parts)
-        if not cosine.isfinite().all():
-            raise UserError("the features are not finite; the adapter or its training diverged.")
-        return cosine
+        return _finite(torch.cat(parts))
 
     def matched(
         self,
@@ -152,14 +148,14 @@ class _TwoStage:
         score: Score,
         progress: Callable[[int, int], None] | None,
     ) -> tuple[Tensor, Tensor]:
-        """Final scores (M, T) and (T, M)."""
+        """Final scores (M, T) and (T, M) in float64."""
         count, texts = cosine.shape
         for_media, for_texts = torch.zeros(2, count, texts, dtype=torch.bool).unbind()
         for_media.scatter_(1, cosine.topk(min(rerank, texts), 1).indices, True)
         for_texts.scatter_(0, cosine.topk(min(rerank, count), 0).indices, True)
         needed = for_media | for_texts
-        below = cosine.double() + _NOT_MATCHED  # float32 would round the first stage away
-        m2t, t2m = below, below.T.clone()
+        cosine = cosine.double()
+        pairs = torch.zeros_like(cosine)
         rows = [int(row) for row in needed.any(1).nonzero()[:, 0]]
         done = 0
         for pixels in self._pixels(media, rows) if rows else ():
@@ -167,16 +163,15 @@ class _TwoStage:
             for state in states:
                 row = rows[done]
                 columns = needed[row].nonzero()[:, 0]
-                scores = self._match(state[None], columns)
+                pairs[row, columns] = _finite(self._match(state[None], columns))
                 if score == "itm+itc":
-                    scores = scores + cosine[row, columns].double()
-                own, theirs = for_media[row, columns], for_texts[row, columns]
-                m2t[row, columns[own]] = scores[own]
-                t2m[columns[theirs], row] = scores[theirs]
+                    pairs[row, columns] += cosine[row, columns]
                 done += 1
                 if progress is not None:
                     progress(done, len(rows))
-        return m2t, t2m
+        below = cosine + (pairs.min() - 2.0)  # a cosine is at most 1: below every matched pair
+        m2t, t2m = (torch.where(chosen, pairs, below) for chosen in (for_media, for_texts))
+        return m2t, t2m.T.contiguous()
 
     def _match(self, state: Tensor, columns: Tensor) -> Tensor:
         """Matching logits of one medium (1, N, d) with the given texts, float64 on the host."""
@@ -188,3 +183,10 @@ class _TwoStage:
             logits = self.backbone.match(ids, mask, cross)  # one row of keys serves all
             scores[part] = logits[:, 1].double().cpu()
         return scores
+
+
+def _finite(scores: Tensor) -> Tensor:
+    """The scores, if a ranking can be made of them."""
+    if not scores.isfinite().all():
+        raise UserError("the scores are not finite; the adapter or its training diverged.")
+    return scores
