@@ -161,7 +161,7 @@ class RetrievalTask(nn.Module):
         same = index[:, None] == indices[None]  # (B, G + Q)
         same = same.to(torch.float32 if self.settings.float32_targets else image.dtype)
         hard = same / same.sum(1, keepdim=True)
-        alpha = self.settings.alpha * self._ramp().to(image.dtype)
+        alpha = self.settings.alpha * self._ramp(image.dtype)
         soft_i2t = (image_m @ texts.T / temperature).detach().softmax(1)
         soft_t2i = (text_m @ images.T / temperature).detach().softmax(1)
         i2t = F.log_softmax(image @ texts.T / temperature, dim=1)
@@ -173,10 +173,10 @@ class RetrievalTask(nn.Module):
             self._enqueue(images[:fresh], texts[:fresh], every_index)
         return (loss_i2t + loss_t2i) / 2
 
-    def _ramp(self) -> Tensor:
+    def _ramp(self, dtype: torch.dtype) -> Tensor:
         """Share of alpha in force, growing over the first `ramp_steps`; counts training steps."""
-        ramp = self.settings.ramp_steps
-        share = (self.steps / ramp).clamp(max=1.0) if ramp else torch.ones_like(self.steps)
+        ramp, steps = self.settings.ramp_steps, self.steps.to(dtype)
+        share = (steps / ramp).clamp(max=1.0) if ramp else torch.ones_like(steps)
         if self.training:
             self.steps += 1
         return share
@@ -239,8 +239,8 @@ class RetrievalTask(nn.Module):
         logits = self.backbone.itm_head(fused)
         labels = torch.zeros(len(rows), dtype=torch.long, device=ids.device)
         labels[:count] = 1
-        weights = torch.cat([torch.ones_like(valid), valid, valid]).to(logits.dtype)
         losses = F.cross_entropy(logits, labels, reduction="none")
+        weights = torch.cat([torch.ones_like(valid), valid, valid]).to(losses.dtype)
         return (losses * weights).sum() / weights.sum()
 
     def _frame_aware(

@@ -1,0 +1,63 @@
+"""Two processes with 8 pairs each compute what one computes with 16, through DDP over gloo."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+SCRIPT = Path(__file__).parents[1] / "support" / "two_processes.py"
+CASES = ["plain", "symmetric, Aurora", "adaptive, Aurora, no averages", "released, no queue"]
+QUEUE = ("image_queue", "text_queue", "index_queue", "pointer", "steps")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Any]:
+    """What one process computed, and the two."""
+    folder = tmp_path_factory.mktemp("processes")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", str(SCRIPT), str(folder)],
+            env={**os.environ, "RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    try:
+        outputs = [process.communicate(timeout=500)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+    alone, first, second = (torch.load(folder / f"{name}.pt") for name in ("alone", "0", "1"))
+    return alone, first, second
+
+
+def close(one: Any, two: Any) -> None:
+    torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("case", range(len(CASES)), ids=CASES)
+def test_losses_and_gradients(results: Any, case: int) -> None:
+    alone, first, second = (result[case]["steps"] for result in results)
+    for (losses, gradients), one, two in zip(alone, first, second, strict=True):
+        for name, value in losses.items():
+            close((one[0][name] + two[0][name]) / 2, value)
+        assert one[0]["loss"] != two[0]["loss"]
+        close(one[1], gradients)
+        close(two[1], gradients)
+
+
+@pytest.mark.parametrize("case", range(len(CASES)), ids=CASES)
+def test_queue_averages_and_weights_afterwards(results: Any, case: int) -> None:
+    alone, first, second = (result[case]["state"] for result in results)
+    assert set(QUEUE) <= set(alone)
+    close(dict(first), dict(alone))
+    close(dict(second), dict(alone))
