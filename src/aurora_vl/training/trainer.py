@@ -121,7 +121,8 @@ class AuroraTrainer(Trainer):
         if self.args.should_save:
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir(parents=True)
-            save_file(task_state(self.model), staging / STATE_FILE)
+            state = {name: value.contiguous() for name, value in task_state(self.model).items()}
+            save_file(state, staging / STATE_FILE)
         _barrier()
         self._save_optimizer_and_scheduler(str(staging))
         self._save_rng_state(str(staging))
@@ -204,11 +205,15 @@ class _LastStep(TrainerCallback):
 
 
 def task_state(task: nn.Module) -> dict[str, Tensor]:
-    """What changes in training: trained parameters, moving averages, queue and counters."""
+    """What changes in training: trained parameters, moving averages, queue and counters.
+
+    Returns:
+        the tensors themselves, by the task's names.
+    """
     trained = {name: p.detach() for name, p in task.named_parameters() if p.requires_grad}
     kept = task.state_dict()
     buffers = {name: b for name, b in task.named_buffers() if name in kept}
-    return {name: value.contiguous() for name, value in {**trained, **buffers}.items()}
+    return {**trained, **buffers}
 
 
 @torch.no_grad()
@@ -235,8 +240,9 @@ def load_task_state(task: nn.Module, checkpoint: Path) -> None:
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """The complete checkpoint with the most steps, if there is one."""
-    found = [p for p in folder.glob("checkpoint-*") if (p / TRAINER_STATE_NAME).is_file()]
-    return max(found, key=lambda p: int(p.name.rpartition("-")[2]), default=None)
+    numbered = [p for p in folder.glob("checkpoint-*") if p.name.split("-", 1)[1].isdecimal()]
+    found = [p for p in numbered if (p / TRAINER_STATE_NAME).is_file()]
+    return max(found, key=lambda p: int(p.name.split("-", 1)[1]), default=None)
 
 
 def _barrier() -> None:
