@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -237,7 +237,7 @@ def _apply(raw: dict[str, Any], setting: str) -> None:
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's plain scalars: `off` and 2026-01-31 are words, 1e-3 is a number."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {
+    yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's form)
         first: [pair for pair in resolvers if pair[0].endswith((":null", ":merge"))]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
@@ -245,8 +245,12 @@ class _Loader(yaml.SafeLoader):
 
 for _kind, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?\d+", "-+0123456789"),
-    ("float", r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?|[-+]?\.(inf|nan)", "-+.0123456789"),
+    ("int", r"[-+]?(0|[1-9]\d*)", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(\d*\.\d+|\d+\.|\d+(?=[eE]))([eE][-+]?\d+)?|[-+]?\.(inf|nan)",
+        "-+.0123456789",
+    ),
 ):
     _Loader.add_implicit_resolver(
         f"tag:yaml.org,2002:{_kind}", re.compile(rf"(?:{_pattern})$"), list(_first)
