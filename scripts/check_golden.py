@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +24,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from golden_groups import GROUPS, Golden
-from golden_model import Fill
+from golden_groups import GROUPS
+from golden_model import Fill, Golden
 
 TOLERANCE = 1e-9  # of max abs difference / max abs value; integers must be equal
 INPUT = "input"
@@ -132,4 +133,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    warnings.filterwarnings("ignore", ".*is_gradient_checkpointing")  # PEFT asks transformers
     sys.exit(main())

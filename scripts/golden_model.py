@@ -9,22 +9,27 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from peft import PeftModel, get_peft_model
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import BlipConfig, PreTrainedModel
 
 import aurora_vl.tuner as tuner
 from aurora_vl.modeling.blip import BlipForQuestionAnswering, BlipForRetrieval
-from aurora_vl.tasks.variants import Switches
+from aurora_vl.tasks.question_answering import answering_backbone
+from aurora_vl.tasks.retrieval import backbone_of
+from aurora_vl.tasks.variants import Switches, switches
 
 WIDTH, LAYERS, HEADS, RANK = 768, 2, 12, 8
 CLS, SEP, DEC, ENC = 101, 102, 198, 199
 TEMPERATURE = 0.07
+RELEASED = switches("released")
 
 # Pattern of a reference name: (scale, offset) of the standard normal numbers; the first that fits.
 _RULES = (
@@ -197,3 +202,64 @@ def _adapted(
 def trained(model: PeftModel) -> dict[str, Tensor]:
     """The trained parameters by our names."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+class Golden:
+    """The models and inputs that the groups are computed from.
+
+    Args:
+        fill: draws the parameters.
+        stored: the file's tensors; only `input/*` are read.
+
+    Attributes:
+        used: names of the inputs that were read.
+    """
+
+    def __init__(self, fill: Fill, stored: Mapping[str, Tensor]) -> None:
+        self.fill = fill
+        self.used: set[str] = set()
+        self._stored = stored
+
+    def input(self, name: str) -> Tensor:
+        """A stored input, floating point ones in float64."""
+        key = f"input/{name}"
+        self.used.add(key)
+        value = self._stored[key]
+        return value.double() if value.is_floating_point() else value
+
+    @cached_property
+    def retrieval(self) -> PeftModel:
+        """The retrieval model; groups leave it as they find it."""
+        return retrieval_model(self.fill, RELEASED)
+
+    @cached_property
+    def answering(self) -> PeftModel:
+        """The question answering model; groups leave it as they find it."""
+        return answering_model(self.fill, RELEASED)
+
+    @property
+    def backbone(self) -> BlipForRetrieval:
+        """The retrieval backbone with the adapter's layers."""
+        return backbone_of(self.retrieval)
+
+    @property
+    def answers(self) -> BlipForQuestionAnswering:
+        """The question answering backbone with the adapter's layers."""
+        return answering_backbone(self.answering)
+
+    @property
+    def questions(self) -> tuple[Tensor, Tensor]:
+        """Ids and mask of the questions."""
+        return self.input("vqa_question_ids"), self.input("vqa_question_mask")
+
+
+@contextmanager
+def outputs_of(*modules: nn.Module) -> Iterator[list[Tensor]]:
+    """A list that receives what the modules return inside the block, in the order of the calls."""
+    found: list[Tensor] = []
+    handles = [m.register_forward_hook(lambda _m, _i, out: found.append(out)) for m in modules]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()

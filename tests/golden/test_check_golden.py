@@ -163,11 +163,10 @@ def test_a_file_of_no_use_is_a_sentence(
 @pytest.mark.parametrize("task", ["retrieval", "vqa"])
 def test_every_parameter_of_the_released_code_has_its_place(script: Any, task: str) -> None:
     """Names and shapes, the momentum copies (which are no parameters of ours) aside."""
-    model_of = importlib.import_module("golden_model")
-    groups = importlib.import_module("golden_groups")
-    build = {"retrieval": model_of.retrieval_model, "vqa": model_of.answering_model}[task]
-    model = build(model_of.Fill(), groups.RELEASED)
-    ours = model_of.assembled(
+    golden = importlib.import_module("golden_model")
+    build = {"retrieval": golden.retrieval_model, "vqa": golden.answering_model}[task]
+    model = build(golden.Fill(), golden.RELEASED)
+    ours = golden.assembled(
         {n: p for n, p in model.named_parameters() if ".original_module." not in n}
     )
     theirs = json.loads((DATA / "param_names.json").read_text())[task]
