@@ -43,7 +43,7 @@ MOVING = 1 / 6  # share of frames of videos
 
 
 def mini_config(vocabulary: int) -> BlipConfig:
-    """Width 128, 4 vision, 4 text and 3 decoder layers, 64 px in patches of 8."""
+    """Width 128, 4 vision, 4 text and 4 decoder layers, 64 px in patches of 8."""
     text = {
         "vocab_size": vocabulary,
         "hidden_size": 128,
