@@ -116,12 +116,12 @@ def call_mlp(model: nn.Module) -> Tensor:
     return model(noise(3, 10).to(dtype_of(model)))
 
 
-def blip_config() -> BlipConfig:
+def blip_config(layers: int) -> BlipConfig:
     text = {
         "vocab_size": 50,
         "hidden_size": 16,
         "intermediate_size": 32,
-        "num_hidden_layers": 2,
+        "num_hidden_layers": layers,
         "num_attention_heads": 2,
         "max_position_embeddings": 20,
         "bos_token_id": 48,
@@ -131,7 +131,7 @@ def blip_config() -> BlipConfig:
     vision = {
         "hidden_size": 24,
         "intermediate_size": 96,
-        "num_hidden_layers": 2,
+        "num_hidden_layers": layers,
         "num_attention_heads": 2,
         "image_size": 16,
         "patch_size": 8,
@@ -139,10 +139,11 @@ def blip_config() -> BlipConfig:
     return BlipConfig(text_config=text, vision_config=vision, image_text_hidden_size=8)
 
 
-BLIP_VISION: Maps = [(24, 72), (24, 24), (24, 96), (96, 24)] * 2
-# Self q, k, v; cross q; cross k and v, which read the picture (24) or the question (16).
-BLIP_TEXT: Maps = [(16, 16)] * 8 + [(24, 16)] * 4
-BLIP_DECODER: Maps = [(16, 16)] * 12
+# Of one layer. Text: self q, k, v; cross q; cross k and v, which read the picture (24) or, in
+# the decoder, the question (16).
+BLIP_VISION: Maps = [(24, 72), (24, 24), (24, 96), (96, 24)]
+BLIP_TEXT: Maps = [(16, 16)] * 4 + [(24, 16)] * 2
+BLIP_DECODER: Maps = [(16, 16)] * 6
 
 
 def call_blip(model: nn.Module) -> Tensor:
@@ -224,9 +225,9 @@ FAMILIES = [
     ),
     Family(
         "blip",
-        lambda: filled(BlipForRetrieval(blip_config())),
+        lambda: filled(BlipForRetrieval(blip_config(2))),
         call_blip,
-        BLIP_VISION + BLIP_TEXT,
+        2 * (BLIP_VISION + BLIP_TEXT),
         [24, 16],
         slots=[16, 16],
         heads=["itm_head"],
@@ -234,11 +235,11 @@ FAMILIES = [
     ),
     Family(
         "blip-vqa",
-        lambda: filled(BlipForQuestionAnswering(blip_config())),
+        lambda: filled(BlipForQuestionAnswering(blip_config(1))),
         call_blip_vqa,
         BLIP_VISION + BLIP_TEXT + BLIP_DECODER,
         [24, 16],
-        slots=[16] * 4,
+        slots=[16] * 2,
         unfit="patch_embedding",
     ),
     Family(

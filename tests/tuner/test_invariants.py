@@ -14,7 +14,7 @@ from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from aurora_vl.tuner import AuroraLayer, count_numbers
+from aurora_vl.tuner import AuroraLayer, AuroraQueryGate, count_numbers
 
 
 def flags(model: nn.Module, adapter: str) -> set[bool]:
@@ -246,7 +246,7 @@ def test_deleting(family: Any) -> None:
     assert frozen_but(adapted, "third")
     adapted.delete_adapter("third")
     rest = adapted.base_model.model  # peft's own methods fail without any adapter
-    assert torch.equal(family.call(rest), family.call(family.build()))
+    close(family.call(rest), family.call(family.build()))
 
 
 def test_a_failed_first_adapter_leaves_the_model_alone(family: Any) -> None:
@@ -355,7 +355,7 @@ def test_a_copy_keeps_one_set_of_factors(family: Any, duplicate: Callable[..., A
     assert gates or torch.equal(family.call(twin), frozen)
 
 
-@pytest.mark.parametrize(("name", "core"), [("mlp", "cp"), ("bert", "tucker"), ("blip", "cp")])
+@pytest.mark.parametrize(("name", "core"), [("mlp", "tucker"), ("vit", "cp")])
 def test_compiled(name: str, core: str, families: dict[str, Any]) -> None:
     family = families[name]
     adapted = family.changed(core=core, dropout=0.1)
@@ -363,6 +363,14 @@ def test_compiled(name: str, core: str, families: dict[str, Any]) -> None:
     torch.compiler.reset()
     compiled = torch.compile(family.call, backend="eager")
     close(compiled(adapted), expected)
+
+
+def test_compiled_with_a_gate(families: dict[str, Any]) -> None:
+    gate = next(m for m in families["blip"].changed().modules() if isinstance(m, AuroraQueryGate))
+    states = torch.randn(3, 2, 5, 16).double().unbind(0)
+    torch.compiler.reset()
+    compiled = torch.compile(gate, backend="eager", fullgraph=True)
+    close(compiled(*states), gate(*states))
 
 
 def test_adapter_trains_as_asked_after_every_transition(family: Any, tmp_path: Path) -> None:
