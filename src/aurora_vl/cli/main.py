@@ -5,6 +5,7 @@ Commands import torch and the rest only when they run, so that help and wrong us
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -28,14 +29,15 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _name, _command in {
+_COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "train": train,
     "evaluate": evaluate,
     "params": params,
     "recipes": recipes,
     "check-data": check_data,
-}.items():
+}
+for _name, _command in _COMMANDS.items():
     app.command(_name)(guarded(_command))
 
 
