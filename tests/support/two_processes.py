@@ -19,11 +19,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from aurora_vl.tasks.retrieval import RetrievalSettings, RetrievalTask
 
-CASES = [
-    ("full", "off", 0.9, 21),
-    ("aurora", "symmetric", 0.9, 40),
-    ("aurora", "adaptive", None, 5),
-    ("full", "released", 0.9, 0),
+CASES = [  # method, ice, momentum, queue, videos instead of pictures
+    ("full", "off", 0.9, 21, False),
+    ("aurora", "symmetric", 0.9, 40, False),
+    ("aurora", "adaptive", None, 5, False),
+    ("full", "released", 0.9, 0, False),
+    ("aurora", "released", 0.9, 21, True),
 ]
 # Pictures of 16 pairs, 8 a process; some come twice in one process, some in both.
 INDEX = [0, 1, 2, 2, 3, 4, 5, 6, 7, 8, 0, 9, 10, 11, 3, 11]
@@ -31,9 +32,12 @@ STEPS = 3
 RATE = 0.02
 
 
-def pairs(step: int, rank: int | None) -> dict[str, Tensor]:
+def pairs(step: int, rank: int | None, videos: bool) -> dict[str, Tensor]:
     """The 16 pairs of a step, or a process's 8, padded to their own longest caption."""
     made = batch(INDEX, length=9, seed=step)
+    if videos:
+        first = made["pixel_values"]
+        made["pixel_values"] = torch.stack([first, first.flip(-1), -first], 1)
     made["attention_mask"][:8, 6:] = 0  # the captions of process 0 are shorter
     made["input_ids"][:8, 6:] = 0
     if rank is not None:
@@ -44,9 +48,9 @@ def pairs(step: int, rank: int | None) -> dict[str, Tensor]:
     return made
 
 
-def run(case: tuple[str, str, float | None, int], rank: int | None) -> dict[str, Any]:
+def run(case: tuple[str, str, float | None, int, bool], rank: int | None) -> dict[str, Any]:
     """Train some steps; the losses and gradients of each and the state at the end."""
-    method, ice, momentum, queue = case
+    method, ice, momentum, queue, videos = case
     settings = RetrievalSettings(queue=queue, momentum=momentum, ramp_steps=2, ice=ice)  # type: ignore[arg-type]
     task = RetrievalTask(tiny_model(method), settings).train()
     module: nn.Module = task
@@ -56,7 +60,7 @@ def run(case: tuple[str, str, float | None, int], rank: int | None) -> dict[str,
         )
     steps = []
     for step in range(STEPS):
-        losses = module(**pairs(step, rank))
+        losses = module(**pairs(step, rank, videos))
         losses["loss"].backward()
         gradients = {n: p.grad.clone() for n, p in task.named_parameters() if p.requires_grad}
         with torch.no_grad():

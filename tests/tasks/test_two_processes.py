@@ -12,7 +12,13 @@ import pytest
 import torch
 
 SCRIPT = Path(__file__).parents[1] / "support" / "two_processes.py"
-CASES = ["plain", "symmetric, Aurora", "adaptive, Aurora, no averages", "released, no queue"]
+CASES = [
+    "plain",
+    "symmetric, Aurora",
+    "adaptive, Aurora, no averages",
+    "released, no queue",
+    "released, Aurora, videos",
+]
 QUEUE = ("image_queue", "text_queue", "index_queue", "pointer", "steps")
 
 
