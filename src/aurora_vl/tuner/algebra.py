@@ -71,7 +71,7 @@ def mix_ranks(z: Tensor, core: Tensor, modes: Tensor, *, interleaved: bool = Fal
     if core.dim() == 3:
         mix = mixing_matrix(core, modes, interleaved=interleaved)
         return (z.reshape(-1, in_blocks * r) @ mix).view(-1, out_blocks, r)
-    weights = core * modes
+    weights = (core * modes).to(z.dtype)  # autocast has z in less than they are kept in
     rows = z.reshape(-1, in_blocks, r)
     if in_blocks == 1:
         return rows * weights[:, 0]

@@ -25,6 +25,14 @@ BASE_ROWS = "__base__"
 _HALVES = (torch.float16, torch.bfloat16)
 
 
+def _precast(x: Tensor) -> Tensor:
+    """Cast once what autocast would cast for the frozen map and again for its update."""
+    device = x.device.type
+    if torch.is_autocast_enabled(device) and x.dtype != torch.float64:
+        return x.to(torch.get_autocast_dtype(device))
+    return x
+
+
 class AuroraLayer(BaseTunerLayer):
     """What adapted maps and query gates have in common.
 
@@ -236,6 +244,7 @@ class AuroraLinear(nn.Module, AuroraLayer):
         """
         if self.disable_adapters and self.merged:
             self.unmerge()
+        x = _precast(x)
         result = self.base_layer(x, *args, **kwargs)
         if self.disable_adapters:
             return result
@@ -253,9 +262,11 @@ class AuroraLinear(nn.Module, AuroraLayer):
     def _add_delta(self, result: Tensor, x: Tensor, adapter_name: str) -> Tensor:
         settings = self.aurora_settings[adapter_name]
         u, v, core, modes = self.factors(adapter_name)
+        if not torch.is_autocast_enabled(x.device.type):
+            x = self._cast_input_dtype(x, modes.dtype)
         return algebra.add_delta(
             result,
-            self._cast_input_dtype(x, modes.dtype),
+            x,
             u,
             v,
             core,
