@@ -6,6 +6,7 @@ model: the adapter's own parameters, the heads, or everything.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,15 @@ from aurora_vl.tuner.config import AuroraConfig
 
 HEADS = ("vision_proj", "text_proj", "itm_head")
 _TEMPERATURE = "temperature"
-_ADAPTER_FAULTS = (RuntimeError, ValueError, KeyError, OSError, TypeError, SafetensorError)
+_ADAPTER_FAULTS = (
+    RuntimeError,
+    ValueError,
+    KeyError,
+    OSError,
+    TypeError,
+    SafetensorError,
+    UserWarning,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +111,9 @@ def load_adapter(recipe: Recipe, folder: Path | None) -> nn.Module:
     if (folder / "adapter_config.json").is_file():
         backbone = load(recipe.backbone, task="retrieval", image_size=recipe.image_size)
         try:
-            return PeftModel.from_pretrained(backbone, str(folder)).eval()
+            with warnings.catch_warnings():  # PEFT only warns of lacking tensors
+                warnings.filterwarnings("error", "Found missing adapter keys")
+                return PeftModel.from_pretrained(backbone, str(folder)).eval()
         except _ADAPTER_FAULTS as error:
             reason = " ".join(str(error).split())[:300]
             raise UserError(

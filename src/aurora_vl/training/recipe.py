@@ -170,7 +170,7 @@ def load_recipe(source: str, settings: Sequence[str] = ()) -> Recipe:
     try:
         raw = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
-        raise UserError(f"{source} is no valid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{source} is no valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(raw, dict):
         raise UserError(f"{source} must hold keys and values, such as `task: retrieval`.")
     for setting in settings:
