@@ -1,0 +1,260 @@
+"""Recipes: what a file may say, what is filled in, and the sentence for each mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aurora_vl.errors import UserError
+from aurora_vl.training.recipe import bundled_recipes, load_recipe, save_recipe, write_text
+
+OWN = "data: {kind: jsonl, annotations: notes, media: pictures}\n"
+
+
+def refused(path: Path, text: str, *settings: str) -> str:
+    """The sentence about a recipe's text; it begins with the file unless it is about a setting."""
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        load_recipe(str(path), settings)
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    assert sentence.endswith(".")
+    return sentence.replace(str(path), "FILE")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "mine.yaml"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            OWN + "trainig: {}\n",
+            "FILE: unknown key 'trainig'; known there: adapter, backbone, data, evaluation, "
+            "image_size, objective, task, training.",
+        ),
+        (
+            OWN + "training: {epoch: 3}\n",
+            "FILE: unknown key 'training.epoch'; known there: batch_size, checkpoints, epochs, "
+            "learning_rate, output, precision, seed, validations, warmup, weight_decay.",
+        ),
+        (
+            "data: {kind: world, world: {sead: 1}}\n",
+            "FILE: unknown key 'data.world.sead'; known there: captions, phrasing, seed, style, "
+            "test, train, val.",
+        ),
+        ("task: retrieval\n", "FILE: the key 'data' is missing."),
+        (
+            "data: {annotations: a, media: b}\n",
+            "FILE: the key 'data.kind' is missing.",
+        ),
+        (
+            "data: {kind: jsonl}\n",
+            "FILE: 'data': needs `annotations` and `media`, both folders.",
+        ),
+        (
+            OWN + "training: {epochs: many}\n",
+            "FILE: 'training.epochs': input should be a valid integer, unable to parse string as "
+            "an integer, not 'many'.",
+        ),
+        (
+            OWN + "training: {epochs: 0}\n",
+            "FILE: 'training.epochs': input should be greater than or equal to 1, not 0.",
+        ),
+        (
+            OWN + "training: {epochs: 2.5}\n",
+            "FILE: 'training.epochs': input should be a valid integer, got a number with a "
+            "fractional part, not 2.5.",
+        ),
+        (
+            OWN + "adapter: {dropout: 1}\n",
+            "FILE: 'adapter.dropout': input should be less than 1, not 1.",
+        ),
+        (
+            OWN + "adapter: {method: lora}\n",
+            "FILE: 'adapter.method': input should be 'aurora', 'full' or 'none', not 'lora'.",
+        ),
+        (
+            OWN + "training: {learning_rate: .nan}\n",
+            "FILE: 'training.learning_rate': input should be a finite number, not nan.",
+        ),
+        (
+            OWN + "adapter: aurora\n",
+            "FILE: 'adapter': input should be a section of keys and values, not 'aurora'.",
+        ),
+        (
+            OWN + "training:\n",
+            "FILE: 'training': input should be a section of keys and values, not None.",
+        ),
+        (OWN + "3: 4\n", "FILE: '3': keys should be strings, not 3."),
+        ("", "FILE must hold keys and values, such as `task: retrieval`."),
+        ("- task\n", "FILE must hold keys and values, such as `task: retrieval`."),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_sentence(path: Path, text: str, sentence: str) -> None:
+    assert refused(path, text) == sentence
+
+
+def test_no_yaml(path: Path) -> None:
+    sentence = refused(path, "data: {kind: jsonl\ntask: [")
+    assert sentence.startswith("FILE is no valid YAML: ")
+    assert "line 2" in sentence
+
+
+def test_no_text(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe\x00task")
+    with pytest.raises(UserError, match=r"the recipe .*mine\.yaml cannot be read: .*utf-8.*\.$"):
+        load_recipe(str(path))
+
+
+def test_control_characters_are_no_yaml(path: Path) -> None:
+    assert refused(path, "task: \x07\n").startswith("FILE is no valid YAML: ")
+
+
+def test_no_file(path: Path) -> None:
+    with pytest.raises(UserError, match=r"the recipe .*mine\.yaml cannot be read: .*No such file"):
+        load_recipe(str(path))
+    with pytest.raises(UserError, match="cannot be read"):
+        load_recipe(str(path.parent / "a" / "b.yml"))
+
+
+def test_an_unknown_name() -> None:
+    with pytest.raises(UserError) as caught:
+        load_recipe("cocoa")
+    known = ", ".join(bundled_recipes())
+    assert str(caught.value) == (
+        f"there is no bundled recipe 'cocoa'; choose one of {known}, or give a YAML file."
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        (
+            "training.epochs",
+            "'training.epochs' is no setting; write key=value, such as training.epochs=3.",
+        ),
+        ("=3", "'=3' is no setting; write key=value, such as training.epochs=3."),
+        (
+            "backbone.name=3",
+            "'backbone.name' cannot be set: 'backbone' is a value, not a section.",
+        ),
+        ("training.output={a", "the value of 'training.output={a' is no valid YAML."),
+        (
+            "training.epochs=[1, 2]",
+            "FILE: 'training.epochs': input should be a valid integer, not [1, 2].",
+        ),
+        (
+            "traning.epochs=3",
+            "FILE: unknown key 'traning'; known there: adapter, backbone, data, evaluation, "
+            "image_size, objective, task, training.",
+        ),
+    ],
+)
+def test_a_setting_that_does_not_fit(path: Path, setting: str, sentence: str) -> None:
+    assert refused(path, OWN + "backbone: mini\n", setting) == sentence
+
+
+def test_settings_override_the_file(path: Path) -> None:
+    path.write_text(OWN + "training: {epochs: 4, seed: 1}\n")
+    settings = [
+        "training.learning_rate=1e-3",
+        "training.epochs=2",
+        "objective.momentum=null",
+        "adapter.core=tucker",
+        "data.world.style=day",
+        "training.checkpoints=false",
+        "data.media=other pictures",
+        "training.output=runs/a=b",
+    ]
+    recipe = load_recipe(str(path), settings)
+    assert recipe.training.learning_rate == 0.001
+    assert recipe.training.epochs == 2
+    assert recipe.training.seed == 1
+    assert recipe.objective.momentum is None
+    assert recipe.adapter.core == "tucker"
+    assert recipe.data.world.style == "day"
+    assert recipe.training.checkpoints is False
+    assert recipe.data.media == Path("other pictures")
+    assert recipe.output == Path("runs/a=b")
+
+
+def test_numbers_as_yaml_1_1_misreads_them(path: Path) -> None:
+    path.write_text(OWN + "training: {learning_rate: 3e-4, weight_decay: 1e-2}\n")
+    recipe = load_recipe(str(path), ["training.epochs=1e1", "training.seed=07", "data.crop=.5"])
+    assert recipe.training.learning_rate == 0.0003
+    assert recipe.training.weight_decay == 0.01
+    assert recipe.training.epochs == 10
+    assert recipe.training.seed == 7
+    assert recipe.data.crop == 0.5
+
+
+def test_plain_words_stay_words(path: Path) -> None:
+    """As YAML 1.2 has it: `off` is no truth value, 08 no number, a date no date."""
+    path.write_text(OWN + "adapter: {gqt: off}\nobjective: {ice: off}\n")
+    recipe = load_recipe(str(path), ["training.output=08", "data.media=2026-01-31"])
+    assert recipe.adapter.gqt == recipe.objective.ice == "off"
+    assert recipe.output == Path("08")
+    assert recipe.data.media == Path("2026-01-31")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "method", "rate"),
+    [
+        ("mini", "aurora", 1e-2),
+        ("mini", "full", 1e-3),
+        ("some/folder", "aurora", 1e-4),
+        ("some/folder", "full", 1e-5),
+        ("mini", "none", None),
+    ],
+)
+def test_the_learning_rate_left_out(
+    path: Path, backbone: str, method: str, rate: float | None
+) -> None:
+    path.write_text(OWN + f"backbone: {backbone}\nadapter: {{method: {method}}}\n")
+    assert load_recipe(str(path)).training.learning_rate == rate
+    assert load_recipe(str(path), ["training.learning_rate=5"]).training.learning_rate == 5.0
+
+
+def test_the_output_left_out(path: Path) -> None:
+    path.write_text(OWN)
+    assert load_recipe(str(path)).output == Path("runs/mine")
+
+
+def test_a_world_left_without_a_folder(path: Path) -> None:
+    path.write_text("data: {kind: world}\n")
+    one, other = (load_recipe(str(path), [f"data.world.seed={seed}"]) for seed in (1, 2))
+    assert one.data.annotations is not None
+    assert one.data.annotations != other.data.annotations
+
+
+@pytest.mark.parametrize("name", bundled_recipes())
+def test_bundled_recipes_are_valid(name: str) -> None:
+    recipe = load_recipe(name, ["data.annotations=a", "data.media=b"])
+    assert recipe.output == Path("runs") / name
+
+
+def test_bundled_names_are_sorted() -> None:
+    names = bundled_recipes()
+    assert names == sorted(names)
+    assert {"coco", "flickr30k", "demo-retrieval"} <= set(names)
+
+
+def test_saving_and_loading(path: Path, tmp_path: Path) -> None:
+    """The written recipe is complete: read under another name it is the same."""
+    path.write_text(OWN + "training: {learning_rate: 1.0e-10}\nobjective: {momentum: null}\n")
+    recipe = load_recipe(str(path))
+    save_recipe(recipe, tmp_path / "run" / "recipe.yaml")
+    assert load_recipe(str(tmp_path / "run" / "recipe.yaml")) == recipe
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    write_text(file, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(file, "new \ud800")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+    assert file.read_text() == "old"

@@ -1,0 +1,237 @@
+"""Checkpoints: whole or absent, exact, and a resumed run equals one that was never interrupted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_blip import batch, tiny_model
+from torch import nn
+
+from aurora_vl.errors import UserError
+from aurora_vl.tasks.retrieval import RetrievalSettings, RetrievalTask
+from aurora_vl.training import run, trainer
+from aurora_vl.training.recipe import Recipe
+from aurora_vl.training.run import train
+from aurora_vl.training.trainer import (
+    STATE_FILE,
+    AuroraTrainer,
+    load_task_state,
+    newest_checkpoint,
+    task_state,
+)
+
+MakeRecipe = Callable[..., Recipe]
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+def killed_at(monkeypatch: pytest.MonkeyPatch, recipe: Recipe, step: int) -> None:
+    """Run a recipe until a training step begins."""
+    calls = []
+    forward = RetrievalTask.forward
+
+    def die(task: RetrievalTask, **given: Any) -> Any:
+        calls.append(1)
+        if len(calls) == step:
+            raise Killed
+        return forward(task, **given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RetrievalTask, "forward", die)
+        with pytest.raises(Killed):
+            train(recipe, resume=True)
+
+
+def final(recipe: Recipe) -> dict[str, Any]:
+    """What a run came to, its times aside."""
+    out = recipe.output
+    metrics = json.loads((out / "metrics.json").read_text())
+    name = "adapter_model" if recipe.adapter.method == "aurora" else "model"
+    history = json.loads((out / "history.json").read_text())
+    return {
+        "metrics": metrics["metrics"],
+        "adapter": load_file(out / "adapter" / f"{name}.safetensors"),
+        "state": load_file(out / "checkpoints" / "checkpoint-12" / STATE_FILE),
+        "predictions": (out / "predictions.json").read_text(),
+        "history": [
+            {key: value for key, value in entry.items() if key != "grad_norm"}
+            for entry in history
+            if "train_runtime" not in entry
+        ],
+    }
+
+
+def same(one: dict[str, Any], two: dict[str, Any]) -> None:
+    for kind in ("adapter", "state"):
+        assert one[kind].keys() == two[kind].keys()
+        for name, value in one[kind].items():
+            assert torch.equal(value, two[kind][name]), name
+    for kind in ("metrics", "predictions", "history"):
+        assert one[kind] == two[kind]
+
+
+@pytest.mark.parametrize("method", ["aurora", "full"])
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Bit for bit, with dropout, crops and augmentation; killed twice, in mid-epoch."""
+    settings = (f"adapter.method={method}", "data.augmentation=full", "objective.queue=9")
+    whole = make_recipe(*settings, output="whole")
+    train(whole)
+    broken = make_recipe(*settings, output="broken")
+    killed_at(monkeypatch, broken, 6)  # in the second epoch, two steps after a checkpoint
+    newest = newest_checkpoint(broken.output / "checkpoints")
+    assert newest is not None
+    assert newest.name == "checkpoint-3"  # in the first epoch
+    killed_at(monkeypatch, broken, 5)  # the eighth step
+    train(broken, resume=True)
+    same(final(whole), final(broken))
+
+
+def test_killed_after_the_last_step(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only scoring and writing are left; the best state is found again."""
+    whole, broken = make_recipe(output="whole"), make_recipe(output="broken")
+    train(whole)
+
+    def die(*args: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "_save_whole", die)
+        with pytest.raises(Killed):
+            train(broken)
+    assert not (broken.output / "metrics.json").exists()
+    train(broken, resume=True)
+    same(final(whole), final(broken))
+
+
+def test_resume_without_a_run_begins_one(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe("training.epochs=1")
+    assert train(recipe, resume=True)["metrics"]
+
+
+@pytest.mark.parametrize("where", ["save_file", "_save_rng_state", "save_to_json"])
+def test_a_failing_save_leaves_no_checkpoint(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    whole, broken = make_recipe(output="whole"), make_recipe(output="broken")
+    train(whole)
+    owner = {"save_file": trainer, "_save_rng_state": AuroraTrainer}.get(
+        where, trainer.TrainerState
+    )
+    original = getattr(owner, where)
+    calls = []
+
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError("no space left on device")
+        return original(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, where, fail)
+        with pytest.raises(OSError, match="no space"):
+            train(broken)
+    checkpoints = broken.output / "checkpoints"
+    assert [p.name for p in checkpoints.glob("checkpoint-*")] == ["checkpoint-3"]
+    train(broken, resume=True)
+    same(final(whole), final(broken))
+
+
+def test_the_newest_complete_checkpoint(tmp_path: Path) -> None:
+    assert newest_checkpoint(tmp_path / "nothing") is None
+    names = ("checkpoint-9", "checkpoint-10", ".checkpoint-12", "checkpoint-8-copy", "checkpoint-x")
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "trainer_state.json").touch()
+    (tmp_path / "checkpoint-11").mkdir()  # without its state
+    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+
+
+def make_task(method: str = "full", **settings: Any) -> RetrievalTask:
+    settings = {"queue": 5, "momentum": 0.9, **settings}
+    return RetrievalTask(tiny_model(method), RetrievalSettings(**settings)).train()
+
+
+def save(task: RetrievalTask, folder: Path) -> None:
+    state = {name: value.contiguous() for name, value in task_state(task).items()}
+    save_file(state, folder / STATE_FILE)
+
+
+@pytest.mark.parametrize("method", ["full", "aurora"])
+@pytest.mark.parametrize("queue", [0, 5])
+def test_the_state_is_kept_exactly(tmp_path: Path, method: str, queue: int) -> None:
+    """Weights, averages, queue, pointer and steps; the next losses are the same bits."""
+    task = make_task(method, queue=queue)
+    for step in range(3):
+        task(**batch([0, 1, 2], seed=step))["loss"].backward()
+        with torch.no_grad():
+            for parameter in task.model.parameters():
+                if parameter.requires_grad:
+                    parameter -= 0.01 * parameter.grad
+                    parameter.grad = None
+    save(task, tmp_path)
+    other = make_task(method, queue=queue)
+    load_task_state(other, tmp_path)
+    assert int(other.steps) == 3
+    assert int(other.pointer) == (9 % queue if queue else 0)
+    before, after = task.state_dict(), other.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    given = batch([3, 4], seed=7)
+    assert torch.equal(task(**given)["loss"], other(**given)["loss"])
+
+
+def test_only_what_changes_is_kept() -> None:
+    """Frozen weights are not in a checkpoint."""
+    task = make_task("aurora")
+    frozen = {f"model.{n}" for n, p in task.model.named_parameters() if not p.requires_grad}
+    kept = set(task_state(task))
+    assert not kept & frozen
+    assert {"image_queue", "text_queue", "index_queue", "pointer", "steps"} <= kept
+    trained = {f"model.{n}" for n, p in task.model.named_parameters() if p.requires_grad}
+    assert trained <= kept
+    averages = {name for name in kept if name.startswith("momentum.")}
+    assert len(averages) == len(trained)
+
+
+def test_a_parameter_stored_transposed_is_restored(tmp_path: Path) -> None:
+    def transposed() -> RetrievalTask:
+        model = tiny_model()
+        weight = model.itm_head.weight
+        model.itm_head.weight = nn.Parameter(weight.detach().T.contiguous().T)
+        assert not model.itm_head.weight.is_contiguous()
+        return RetrievalTask(model, RetrievalSettings(queue=2))
+
+    task, other = transposed(), transposed()
+    with torch.no_grad():
+        task.model.get_submodule("itm_head").weight.mul_(2.0)  # type: ignore[operator]
+    save(task, tmp_path)
+    load_task_state(other, tmp_path)
+    assert torch.equal(other.state_dict()["model.itm_head.weight"],
+                       task.state_dict()["model.itm_head.weight"])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "difference"),
+    [({"queue": 6}, "image_queue"), ({"momentum": None}, r"momentum\.model|momentum\.")],
+)
+def test_the_state_of_other_settings_is_refused(
+    tmp_path: Path, settings: dict[str, Any], difference: str
+) -> None:
+    save(make_task(), tmp_path)
+    task = make_task(**settings)
+    before = {name: value.clone() for name, value in task.state_dict().items()}
+    with pytest.raises(UserError, match=rf"other settings \(first difference: ({difference})"):
+        load_task_state(task, tmp_path)
+    assert all(torch.equal(value, before[name]) for name, value in task.state_dict().items())

@@ -1,0 +1,332 @@
+"""Runs from recipe to metrics: what they train, write, choose and refuse."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from aurora_vl.data.datasets import RetrievalTrainSet
+from aurora_vl.data.transforms import ImageTransform, to_model_input
+from aurora_vl.errors import UserError
+from aurora_vl.evaluation.retrieval import RetrievalResult
+from aurora_vl.tasks.retrieval import RetrievalTask, backbone_of
+from aurora_vl.training import run
+from aurora_vl.training.recipe import Recipe, load_recipe
+from aurora_vl.training.run import evaluate, train
+from aurora_vl.training.trainer import STATE_FILE, newest_checkpoint
+
+MakeRecipe = Callable[..., Recipe]
+RECALLS = [f"{side}_r{k}" for side in ("i2t", "t2i") for k in (1, 5, 10)]
+METRICS = [*RECALLS, "r_mean", "i2t_mdr", "t2i_mdr", "i2t_mnr", "t2i_mnr"]
+
+
+@pytest.fixture
+def models(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
+    """The models that runs build, for looking at them afterwards."""
+    built: list[nn.Module] = []
+    build = run.build_model
+
+    def keep(recipe: Recipe, **kwargs: Any) -> nn.Module:
+        built.append(build(recipe, **kwargs))
+        return built[-1]
+
+    monkeypatch.setattr(run, "build_model", keep)
+    return built
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What each training step was given."""
+    seen: list[dict[str, Any]] = []
+    forward = RetrievalTask.forward
+
+    def record(task: RetrievalTask, **given: Any) -> Any:
+        seen.append(given)
+        return forward(task, **given)
+
+    monkeypatch.setattr(RetrievalTask, "forward", record)
+    return seen
+
+
+def validations(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> None:
+    """Let the validations of a run have these r_mean, and its test 77."""
+    left = iter([*scores, 77.0])
+
+    def scored(*args: Any, **kwargs: Any) -> RetrievalResult:
+        metrics = dict.fromkeys(METRICS, 0.0) | {"r_mean": next(left)}
+        texts = sum(len(record.captions) for record in args[2])
+        ranks = np.ones(len(args[2]), int), np.ones(texts, int)
+        scores = torch.zeros(len(args[2]), texts)
+        return RetrievalResult(scores, scores.T, *ranks, metrics)
+
+    monkeypatch.setattr(run, "evaluate_retrieval", scored)
+
+
+@pytest.mark.parametrize("method", ["aurora", "full"])
+def test_what_a_run_leaves(
+    make_recipe: MakeRecipe, models: list[nn.Module], backbone: Path, method: str
+) -> None:
+    recipe = make_recipe(f"adapter.method={method}")
+    content = train(recipe)
+    out = recipe.output
+
+    assert json.loads((out / "metrics.json").read_text()) == content
+    assert sorted(content["metrics"]) == sorted(METRICS)
+    assert all(0 <= content["metrics"][name] <= 100 for name in [*RECALLS, "r_mean"])
+    recalls = [content["metrics"][name] for name in RECALLS]
+    assert content["metrics"]["r_mean"] == pytest.approx(sum(recalls) / 6, abs=1e-3)
+    assert content["config"]["training"]["learning_rate"] == 0.01
+    assert content["config"]["scored_split"] == "test"
+    assert content["seed"] == 42
+    assert content["seconds"] > 0
+    assert {"aurora-vl", "torch", "transformers", "peft"} <= set(content["versions"])
+    trained = {n: p for n, p in models[0].named_parameters() if p.requires_grad}
+    assert content["trainable_parameters"] == sum(p.numel() for p in trained.values())
+    assert content["trainable_parameters"] <= content["total_parameters"]
+    assert sum(content["parameters"].values()) - content["parameters"]["total"] == sum(
+        p.numel() for p in trained.values()
+    )
+
+    assert load_recipe(str(out / "recipe.yaml")) == recipe
+    history = json.loads((out / "history.json").read_text())
+    losses = [entry for entry in history if "loss" in entry]
+    assert [entry["step"] for entry in losses] == list(range(1, 13))
+    for entry in losses:
+        assert entry["loss"] == pytest.approx(entry["loss_itc"] + entry["loss_itm"], abs=1e-3)
+    assert [e["step"] for e in history if "eval_r_mean" in e] == [3, 6, 9, 12]
+    predictions = json.loads((out / "predictions.json").read_text())
+    assert [len(predictions[side]) for side in ("media_to_text", "text_to_media")] == [4, 5]
+    assert list((out / "logs").glob("events.*"))
+    assert len(list((out / "checkpoints").iterdir())) == 2
+    adapter = {file.name for file in (out / "adapter").iterdir()}
+    if method == "aurora":
+        assert {"adapter_config.json", "adapter_model.safetensors"} <= adapter
+        config = json.loads((out / "adapter" / "adapter_config.json").read_text())
+        assert config["base_model_name_or_path"] == str(backbone)
+        numbers = load_file(out / "adapter" / "adapter_model.safetensors").values()
+        assert sum(value.numel() for value in numbers) == content["trainable_parameters"]
+    else:
+        assert {"config.json", "model.safetensors", "tokenizer.json"} <= adapter
+
+
+@pytest.mark.parametrize("method", ["aurora", "full"])
+def test_the_saved_adapter_scores_as_the_run_did(make_recipe: MakeRecipe, method: str) -> None:
+    recipe = make_recipe(f"adapter.method={method}", "training.epochs=1")
+    content = train(recipe)
+    before = (recipe.output / "metrics.json").read_bytes()
+    again = evaluate(recipe, adapter=recipe.output / "adapter")
+    assert again["metrics"] == content["metrics"]
+    assert again["trainable_parameters"] > 0
+    assert (recipe.output / "evaluation-adapter" / "predictions.json").read_bytes() == (
+        recipe.output / "predictions.json"
+    ).read_bytes()
+    assert (recipe.output / "metrics.json").read_bytes() == before
+
+
+def test_zero_shot_is_no_run(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    """It may come before training, and goes where it is told."""
+    recipe = make_recipe("training.epochs=1")
+    content = evaluate(recipe)
+    assert content["trainable_parameters"] == 0
+    assert (
+        json.loads((recipe.output / "evaluation-zero-shot" / "metrics.json").read_text()) == content
+    )
+    assert evaluate(recipe, out=tmp_path / "else")["metrics"] == content["metrics"]
+    assert (tmp_path / "else" / "predictions.json").is_file()
+    assert train(recipe)["metrics"]
+
+
+@pytest.mark.parametrize("temperature", ["true", "false"])
+def test_only_what_is_trained_changes(
+    make_recipe: MakeRecipe, models: list[nn.Module], backbone: Path, temperature: str
+) -> None:
+    recipe = make_recipe(f"objective.train_temperature={temperature}")
+    train(recipe)
+    start = load_file(backbone / "model.safetensors")
+    inner = backbone_of(models[0])
+    frozen = {
+        name.replace(".base_layer", "").replace(".original_module", ""): parameter
+        for name, parameter in inner.named_parameters()
+        if not parameter.requires_grad
+    }
+    assert set(start) <= {*frozen, "temperature.weight"}
+    for name, value in start.items():
+        assert torch.equal(frozen[name], value), name
+    fresh = run.build_model(recipe)
+    trained = {n: p for n, p in fresh.named_parameters() if p.requires_grad}
+    after = dict(models[0].named_parameters())
+    assert any("temperature" in name for name in trained) is (temperature == "true")
+    assert all(not torch.equal(value, after[name]) for name, value in trained.items())
+
+
+def test_the_best_checkpoint_is_taken(
+    make_recipe: MakeRecipe, models: list[nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validations(monkeypatch, [10.0, 50.0, 20.0, 30.0])
+    recipe = make_recipe()
+    content = train(recipe)
+    assert content["metrics"]["r_mean"] == 77.0
+    checkpoints = recipe.output / "checkpoints"
+    assert sorted(p.name for p in checkpoints.iterdir()) == ["checkpoint-12", "checkpoint-6"]
+    best = load_file(checkpoints / "checkpoint-6" / STATE_FILE)
+    last = load_file(checkpoints / "checkpoint-12" / STATE_FILE)
+    trained = {n: p for n, p in models[0].named_parameters() if p.requires_grad}
+    assert all(torch.equal(p, best[f"model.{name}"]) for name, p in trained.items())
+    assert not all(torch.equal(p, last[f"model.{name}"]) for name, p in trained.items())
+
+
+def test_without_checkpoints_the_last_state_is_kept(
+    make_recipe: MakeRecipe, steps: list[dict[str, Any]]
+) -> None:
+    recipe = make_recipe("training.checkpoints=false", "objective.queue=0")
+    content = train(recipe)
+    assert len(steps) == 12
+    assert newest_checkpoint(recipe.output / "checkpoints") is None
+    assert evaluate(recipe, adapter=recipe.output / "adapter")["metrics"] == content["metrics"]
+
+
+def test_the_last_step_is_validated_wherever_it_falls(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe("training.validations=5")
+    steps = math.ceil(12 / 5)
+    train(recipe)
+    history = json.loads((recipe.output / "history.json").read_text())
+    found = [entry["step"] for entry in history if "eval_r_mean" in entry]
+    assert found == list(range(steps, 13, steps))
+    recipe = make_recipe("training.validations=2", "training.batch_size=5", output="uneven")
+    train(recipe)  # 9 steps, validated every 5
+    history = json.loads((recipe.output / "history.json").read_text())
+    assert [entry["step"] for entry in history if "eval_r_mean" in entry] == [5, 9]
+    newest = newest_checkpoint(recipe.output / "checkpoints")
+    assert newest is not None
+    assert newest.name == "checkpoint-9"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_items_see_their_epoch(
+    make_recipe: MakeRecipe, steps: list[dict[str, Any]], workers: int
+) -> None:
+    """The crop and the negatives' numbers of a pair are those of (seed, epoch, item)."""
+    recipe = make_recipe("data.augmentation=none", f"data.workers={workers}")
+    train(recipe)
+    records = run.read_data(recipe).train
+    wanted = RetrievalTrainSet(records, ImageTransform(16, (0.5, 1.0)), seed=42)
+    assert len(steps) == 12
+    for epoch in range(3):
+        wanted.set_epoch(epoch)
+        items = {
+            tuple(item["uniforms"].tolist()): item for item in map(wanted.__getitem__, range(13))
+        }
+        for given in steps[4 * epoch : 4 * epoch + 4]:
+            for row, uniforms in enumerate(given["uniforms"].tolist()):
+                item = items.pop(tuple(uniforms))
+                pixels = to_model_input(item["pixel_values"][None])[0]
+                assert torch.equal(given["pixel_values"][row], pixels)
+                assert int(given["media_index"][row]) == item["media_index"]
+        assert not items  # every pair once an epoch
+
+
+def test_augmentation_is_for_training(make_recipe: MakeRecipe, steps: list[dict[str, Any]]) -> None:
+    seen = {}
+    for level in ("none", "safe", "full"):
+        steps.clear()
+        train(make_recipe(f"data.augmentation={level}", "training.epochs=1", output=level))
+        seen[level] = torch.cat([given["pixel_values"] for given in steps])
+    assert not torch.equal(seen["none"], seen["safe"])
+    assert not torch.equal(seen["safe"], seen["full"])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("step", [1, 5])
+def test_a_diverging_loss_stops_the_run(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, step: int, value: float
+) -> None:
+    calls = []
+    forward = RetrievalTask.forward
+
+    def diverge(task: RetrievalTask, **given: Any) -> Any:
+        calls.append(1)
+        losses = forward(task, **given)
+        return {**losses, "loss": losses["loss"] * value} if len(calls) == step else losses
+
+    monkeypatch.setattr(RetrievalTask, "forward", diverge)
+    recipe = make_recipe()
+    with pytest.raises(UserError) as caught:
+        train(recipe)
+    assert str(caught.value) == (
+        f"the loss is {value} at step {step}; "
+        "lower training.learning_rate and run with --resume or into a new output."
+    )
+    newest = newest_checkpoint(recipe.output / "checkpoints")
+    assert (newest and newest.name) == (None if step == 1 else "checkpoint-3")
+
+
+def test_an_existing_run_is_not_mixed_with_another(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe("training.epochs=1")
+    content = train(recipe)
+    with pytest.raises(UserError) as caught:
+        train(recipe)
+    assert str(caught.value) == (
+        f"{recipe.output} already holds a run; add --resume to go on with it, or set "
+        "training.output to a new folder."
+    )
+    other = make_recipe("training.epochs=1", "adapter.rank=2")
+    with pytest.raises(UserError) as caught:
+        train(other, resume=True)
+    assert str(caught.value) == (
+        f"{recipe.output} was begun with another recipe (adapter.rank differs); "
+        "give the same settings, or set training.output to a new folder."
+    )
+    files = {path: path.stat().st_mtime_ns for path in recipe.output.rglob("*")}
+    assert train(recipe, resume=True) == content
+    assert {path: path.stat().st_mtime_ns for path in recipe.output.rglob("*")} == files
+
+
+def test_a_method_that_trains_nothing(make_recipe: MakeRecipe) -> None:
+    with pytest.raises(UserError, match="method none trains nothing; use `aurora evaluate`"):
+        train(make_recipe("adapter.method=none"))
+
+
+def test_each_run_has_its_own_logs(make_recipe: MakeRecipe) -> None:
+    for name in ("one", "two"):
+        train(make_recipe("training.epochs=1", output=name))
+    for name in ("one", "two"):
+        logs = make_recipe(output=name).output / "logs"
+        assert len(list(logs.glob("events.*"))) == 1
+
+
+def test_several_devices_without_torchrun_are_not_used(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch's DataParallel would keep a queue on every device and lose them all."""
+
+    def two_devices(arguments: Any) -> torch.device:
+        arguments._n_gpu = 2
+        return torch.device("cpu")
+
+    monkeypatch.setattr(run.TrainingArguments, "_setup_devices", property(two_devices))
+    assert run._arguments(make_recipe(), 13).n_gpu <= 1
+
+
+def test_notes_and_validations_are_logged(
+    make_recipe: MakeRecipe, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "aurora_vl"):
+        train(make_recipe("training.epochs=1", "training.validations=1"))
+    assert any("step 4 of 4: validation r_mean" in message for message in caplog.messages)
+
+
+def test_nothing_on_standard_output(
+    make_recipe: MakeRecipe, capfd: pytest.CaptureFixture[str]
+) -> None:
+    train(make_recipe("training.epochs=1"))
+    assert capfd.readouterr().out == ""
