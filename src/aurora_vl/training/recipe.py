@@ -100,7 +100,9 @@ class DataSection(_Section):
 class TrainingSection(_Section):
     """The optimisation.
 
-    `learning_rate` left out takes the method's tuned default; `warmup` is a share of all steps;
+    `learning_rate` left out takes the method's tuned default; `head_learning_rate`, of the heads
+    beside an adapter, left out is that of full fine-tuning for the mini backbone, else
+    `learning_rate`. `warmup` is a share of all steps;
     `validations` counts how often a run is validated and checkpointed, the last step included;
     without `checkpoints` the last state is kept instead of the best one.
     """
@@ -108,6 +110,7 @@ class TrainingSection(_Section):
     epochs: int = Field(6, ge=1)
     batch_size: int = Field(32, ge=1)
     learning_rate: float | None = Field(None, gt=0)
+    head_learning_rate: float | None = Field(None, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     warmup: float = Field(0.0, ge=0, lt=1)
     seed: int = Field(42, ge=0)
@@ -286,8 +289,17 @@ def _resolved(recipe: Recipe, name: str) -> Recipe:
     rate = training.learning_rate
     if rate is None and method != "none":
         rate = _LEARNING_RATES[recipe.backbone == MINI, method]
-    output = training.output or Path("runs") / name
-    training = training.model_copy(update={"learning_rate": rate, "output": output})
+    head_rate = training.head_learning_rate
+    if head_rate is None:
+        tuned = recipe.backbone == MINI and method == "aurora"
+        head_rate = _LEARNING_RATES[True, "full"] if tuned else rate
+    training = training.model_copy(
+        update={
+            "learning_rate": rate,
+            "head_learning_rate": head_rate,
+            "output": training.output or Path("runs") / name,
+        }
+    )
     data = recipe.data
     if data.kind == "world" and data.annotations is None:
         world = data.world

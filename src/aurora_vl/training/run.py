@@ -45,6 +45,7 @@ from aurora_vl.training.building import (
     build_tokenizer,
     count_parameters,
     load_adapter,
+    part_of,
     save_adapter,
 )
 from aurora_vl.training.recipe import Recipe, save_recipe, write_text
@@ -256,6 +257,8 @@ def _trainer(
         eval_dataset=splits.val,  # Trainer asks for one; `validate` has its own
         data_collator=RetrievalCollator(tokenizer),
         augment=build_augment(recipe),
+        heads=[p for n, p in model.named_parameters() if p.requires_grad and part_of(n) == "heads"],
+        head_learning_rate=settings.head_learning_rate,
         validate=_validation(recipe, model, tokenizer, splits.val),
     )
     trainer.remove_callback(PrinterCallback)

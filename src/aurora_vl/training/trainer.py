@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ class AuroraTrainer(Trainer):
         validate: called with nothing, gives the validation metrics; the first of them chooses the
             best checkpoint.
         augment: applied to training batches; None for none.
+        heads: parameters with a learning rate of their own.
+        head_learning_rate: theirs.
         kwargs: as for `transformers.Trainer`.
     """
 
@@ -55,15 +57,32 @@ class AuroraTrainer(Trainer):
         *,
         validate: Callable[[], dict[str, float]],
         augment: Augment | None,
+        heads: Sequence[nn.Parameter] = (),
+        head_learning_rate: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.heads = heads
+        self.head_learning_rate = head_learning_rate
         self.validate = validate
         self.augment = augment
         self._parts: dict[str, Tensor] = {}
         self._parts_count = 0
         self.add_callback(_LastStep())
         self.add_callback(_DataEpoch())
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Trainer's optimizer, with the heads in groups of their own."""
+        optimizer = super().create_optimizer(model)
+        own = {id(parameter) for parameter in self.heads}
+        if self.head_learning_rate is None or not own:
+            return optimizer
+        for group in list(optimizer.param_groups):
+            heads = [p for p in group["params"] if id(p) in own]
+            if heads:
+                group["params"] = [p for p in group["params"] if id(p) not in own]
+                optimizer.add_param_group({**group, "params": heads, "lr": self.head_learning_rate})
+        return optimizer
 
     def compute_loss(
         self,
