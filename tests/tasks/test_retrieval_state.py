@@ -71,6 +71,9 @@ def test_the_same_picture_in_the_queue_is_a_positive() -> None:
 def test_evaluation_changes_nothing(method: str) -> None:
     task = make_task(method, queue=5, momentum=0.9)
     task(**batch([0, 1, 2]))
+    with torch.no_grad():
+        for parameter in task.model.parameters():
+            parameter *= 1.1  # so that an update of the averages would be seen
     task.eval()
     before = copy.deepcopy(task.state_dict())
     with torch.no_grad():

@@ -148,6 +148,18 @@ def test_a_failing_save_leaves_no_checkpoint(
     same(final(whole), final(broken))
 
 
+def test_the_last_step_is_logged_validated_and_saved(make_recipe: MakeRecipe) -> None:
+    """Whatever the intervals; but without checkpoints nothing is validated."""
+    for keep, asked in (("true", True), ("false", False)):
+        recipe = make_recipe(f"training.checkpoints={keep}")
+        arguments = run._arguments(recipe, 13)
+        for step in (11, 12):
+            state = trainer.TrainerState(global_step=step, max_steps=12)
+            control = trainer._LastStep().on_step_end(arguments, state, trainer.TrainerControl())
+            found = (control.should_log, control.should_evaluate, control.should_save)
+            assert found == (asked and step == 12,) * 3
+
+
 def test_the_newest_complete_checkpoint(tmp_path: Path) -> None:
     assert newest_checkpoint(tmp_path / "nothing") is None
     names = ("checkpoint-9", "checkpoint-10", ".checkpoint-12", "checkpoint-8-copy", "checkpoint-x")
