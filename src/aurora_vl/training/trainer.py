@@ -32,7 +32,7 @@ from transformers.trainer_utils import rotate_checkpoints
 from aurora_vl.data.augment import Augment
 from aurora_vl.data.transforms import to_model_input
 from aurora_vl.errors import UserError
-from aurora_vl.tasks.distributed import world_size
+from aurora_vl.tasks.distributed import gather, world_size
 
 log = logging.getLogger(__name__)
 STATE_FILE = "aurora_state.safetensors"
@@ -99,12 +99,13 @@ class AuroraTrainer(Trainer):
         losses = model(pixel_values=pixels, **inputs)
         for name, value in losses.items():
             if name != "loss":
-                self._parts[name] = self._parts.get(name, torch.zeros(())) + value.detach().cpu()
+                value = value.detach()  # stays on the device: no waiting for it at every step
+                self._parts[name] = self._parts.get(name, torch.zeros_like(value)) + value
         self._parts_count += 1
         return (losses["loss"], losses) if return_outputs else losses["loss"]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, with the mean of each part of the loss since the last time."""
+        """Log, with the mean of each part of the loss since the last time and over processes."""
         if "loss" in logs and self._parts_count:
             if not math.isfinite(logs["loss"]):
                 raise UserError(
@@ -112,7 +113,7 @@ class AuroraTrainer(Trainer):
                     "lower training.learning_rate and run with --resume or into a new output."
                 )
             for name, total in self._parts.items():
-                logs[name] = round(total.item() / self._parts_count, 4)
+                logs[name] = round(gather(total[None]).mean().item() / self._parts_count, 4)
             self._parts, self._parts_count = {}, 0
         super().log(logs, start_time)
 
