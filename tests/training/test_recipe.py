@@ -37,9 +37,8 @@ def path(tmp_path: Path) -> Path:
             "image_size, objective, task, training.",
         ),
         (
-            OWN + "training: {epoch: 3}\n",
-            "FILE: unknown key 'training.epoch'; known there: batch_size, checkpoints, epochs, "
-            "learning_rate, output, precision, seed, validations, warmup, weight_decay.",
+            OWN + "evaluation: {re_rank: 3}\n",
+            "FILE: unknown key 'evaluation.re_rank'; known there: batch_size, rerank, score.",
         ),
         (
             "data: {kind: world, world: {sead: 1}}\n",
@@ -202,21 +201,24 @@ def test_plain_words_stay_words(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "method", "rate"),
-    [
-        ("mini", "aurora", 1e-2),
-        ("mini", "full", 1e-3),
-        ("some/folder", "aurora", 1e-4),
-        ("some/folder", "full", 1e-5),
-        ("mini", "none", None),
-    ],
+    ("backbone", "method"),
+    [(backbone, method) for backbone in ("mini", "some/folder") for method in ("aurora", "full")],
 )
-def test_the_learning_rate_left_out(
-    path: Path, backbone: str, method: str, rate: float | None
-) -> None:
-    path.write_text(OWN + f"backbone: {backbone}\nadapter: {{method: {method}}}\n")
-    assert load_recipe(str(path)).training.learning_rate == rate
-    assert load_recipe(str(path), ["training.learning_rate=5"]).training.learning_rate == 5.0
+def test_the_learning_rates_left_out(path: Path, backbone: str, method: str) -> None:
+    """The method's tuned rate for the backbone; heads beside mini's adapter as if all is tuned."""
+    path.write_text(OWN + f"backbone: {backbone}\n")
+
+    def rates(method: str, *settings: str) -> tuple[float | None, float | None]:
+        training = load_recipe(str(path), [f"adapter.method={method}", *settings]).training
+        return training.learning_rate, training.head_learning_rate
+
+    rate, heads = rates(method)
+    assert rate is not None
+    assert heads == (rates("full")[0] if backbone == "mini" else rate)
+    assert rates("full")[0] < rates("aurora")[0]  # type: ignore[operator]
+    assert rates(method, "training.learning_rate=5")[0] == 5.0
+    assert rates(method, "training.head_learning_rate=6") == (rate, 6.0)
+    assert rates("none")[0] is None
 
 
 def test_the_output_left_out(path: Path) -> None:

@@ -169,6 +169,17 @@ def test_only_what_is_trained_changes(
     assert all(not torch.equal(value, after[name]) for name, value in trained.items())
 
 
+def test_heads_have_their_own_learning_rate(
+    make_recipe: MakeRecipe, models: list[nn.Module]
+) -> None:
+    """One so small that float32 does not see it leaves the heads alone, and only them."""
+    train(make_recipe("training.epochs=1", "training.head_learning_rate=1e-30"))
+    fresh = dict(run.build_model(make_recipe()).named_parameters())
+    for name, parameter in models[0].named_parameters():
+        if parameter.requires_grad:
+            assert torch.equal(parameter, fresh[name]) is ("modules_to_save" in name), name
+
+
 def test_the_best_checkpoint_is_taken(
     make_recipe: MakeRecipe, models: list[nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:
