@@ -41,7 +41,7 @@ class Plain:
     def __post_init__(self) -> None:
         size = self.task.settings.queue
         empty = self.task.image_queue.new_zeros(self.task.image_queue.shape[1])
-        self.queue = [(empty, empty, -100)] * size
+        self.queue = [(empty, empty, -100)] * (size * self.task.settings.count_empty_slots)
         self.averages = {n: p.detach().clone() for n, p in trained(self.task.model).items()}
 
     def losses(self, given: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -52,6 +52,8 @@ class Plain:
         if decay is None:
             image_m, text_m = live.image_features.detach(), live.text_features.detach()
         else:
+            if settings.warm_momentum:
+                decay = min(decay, (1 + self.step) / (10 + self.step))
             for name, parameter in trained(self.task.model).items():
                 self.averages[name] = decay * self.averages[name] + (1 - decay) * parameter.detach()
             image_m, text_m = self.momentum_features(given)
@@ -173,6 +175,7 @@ def descend(model: nn.Module, gradient: dict[str, Tensor], rate: float = 0.02) -
         ("aurora", {}),
         ("full", {"queue": 0, "ramp_steps": 1}),
         ("aurora", {"queue": 3, "momentum": None}),
+        ("aurora", {"queue": 20, "count_empty_slots": True, "warm_momentum": False}),
     ],
 )
 def test_losses_and_gradients_equal_the_plain_loops(method: str, settings: dict[str, Any]) -> None:

@@ -85,7 +85,7 @@ def test_evaluation_changes_nothing(method: str) -> None:
 
 
 def test_one_update_of_the_average_each_training_forward() -> None:
-    task = make_task(queue=0, momentum=0.75)
+    task = make_task(queue=0, momentum=0.75, warm_momentum=False)
     assert task.momentum is not None
     start = {name: value.clone() for name, value in task.momentum.values().items()}
     with torch.no_grad():
@@ -97,6 +97,21 @@ def test_one_update_of_the_average_each_training_forward() -> None:
         for name, value in task.momentum.values().items():
             expected = start[name] + (1.0 - 0.75**step)
             torch.testing.assert_close(value, expected, rtol=0, atol=1e-12)
+
+
+def test_the_average_leaves_its_start_behind_in_a_short_run() -> None:
+    model = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    torch.nn.init.zeros_(model.weight)
+    warm, constant = MomentumCopy(model, 0.995), MomentumCopy(model, 0.995, warm=False)
+    torch.nn.init.ones_(model.weight)
+    expected = 0.0
+    for step in range(300):
+        warm.update(model)
+        constant.update(model)
+        expected += (1 - min(0.995, (1 + step) / (10 + step))) * (1 - expected)
+        assert abs(warm.values()["weight"].item() - expected) < 1e-12
+    assert expected > 0.999
+    assert constant.values()["weight"].item() < 0.8
 
 
 @pytest.mark.parametrize("method", ["full", "aurora"])

@@ -25,11 +25,20 @@ class MomentumCopy(nn.Module):
         decay: the average keeps this share of its value at each update (0.995 in BLIP).
         live: names of parameters whose live values are used instead (the released code's shared
             factors).
+        warm: the n-th update, from 0, keeps at most (1 + n) / (10 + n), so that a short run's
+            average leaves its start behind; after 1,800 updates that is 0.995.
     """
 
-    def __init__(self, model: nn.Module, decay: float, live: Collection[str] = ()) -> None:
+    updates: Tensor
+
+    def __init__(
+        self, model: nn.Module, decay: float, live: Collection[str] = (), *, warm: bool = True
+    ) -> None:
         super().__init__()
         self.decay = decay
+        self.warm = warm
+        device = next(model.parameters()).device
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long, device=device))
         trained = {n: p for n, p in model.named_parameters() if p.requires_grad and n not in live}
         self._names = {name: name.replace(".", "/") for name in trained}
         for name, parameter in trained.items():
@@ -41,11 +50,20 @@ class MomentumCopy(nn.Module):
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move every average towards the live value: m <- decay * m + (1 - decay) * live."""
+        """Move every average towards the live value: m <- decay * m + (1 - decay) * live.
+
+        The decay stays on the device, so that nothing waits for it.
+        """
         live = dict(model.named_parameters())
         averages = list(self.values().values())
         current = [live[name].detach() for name in self._names]
-        torch._foreach_lerp_(averages, current, 1.0 - self.decay)
+        done = self.updates.double()
+        decay = torch.full_like(done, self.decay)
+        if self.warm:
+            decay = torch.minimum(decay, (1.0 + done) / (10.0 + done))
+        self.updates += 1
+        for average, value in zip(averages, current, strict=True):
+            average.lerp_(value, (1.0 - decay).to(value.dtype))
 
     @torch.no_grad()
     def call(self, model: nn.Module, *args: Any) -> Any:

@@ -34,7 +34,9 @@ class RetrievalSettings:
 
     Attributes:
         queue: features kept of earlier batches; 0 for none.
+        count_empty_slots: slots that hold nothing yet count as negatives, as released.
         momentum: decay of the moving average; None takes the live features as their own targets.
+        warm_momentum: see `MomentumCopy`.
         alpha: share of the momentum similarities in the soft targets.
         ramp_steps: steps over which alpha grows from 0 to its value (the first epoch in BLIP); 0
             for its value from the start.
@@ -45,7 +47,9 @@ class RetrievalSettings:
     """
 
     queue: int = 57_600
+    count_empty_slots: bool = False
     momentum: float | None = 0.995
+    warm_momentum: bool = True
     alpha: float = 0.4
     ramp_steps: int = 1
     ice: ContextEnhancement = "off"
@@ -80,7 +84,9 @@ class RetrievalTask(nn.Module):
         self.momentum = (
             None
             if settings.momentum is None
-            else MomentumCopy(model, settings.momentum, settings.live)
+            else MomentumCopy(
+                model, settings.momentum, settings.live, warm=settings.warm_momentum
+            )
         )
         weight = next(self.backbone.vision_proj.parameters())
         empty = torch.zeros(
@@ -162,10 +168,18 @@ class RetrievalTask(nn.Module):
         same = same.to(torch.float32 if self.settings.float32_targets else image.dtype)
         hard = same / same.sum(1, keepdim=True)
         alpha = self.settings.alpha * self._ramp(image.dtype)
-        soft_i2t = (image_m @ texts.T / temperature).detach().softmax(1)
-        soft_t2i = (text_m @ images.T / temperature).detach().softmax(1)
-        i2t = F.log_softmax(image @ texts.T / temperature, dim=1)
-        t2i = F.log_softmax(text @ images.T / temperature, dim=1)
+
+        def logits(queries: Tensor, candidates: Tensor) -> Tensor:
+            scores = queries @ candidates.T / temperature
+            if self.settings.count_empty_slots:
+                return scores
+            # finite, since a target of 0 times a logarithm of -inf would be no number
+            return scores.masked_fill(indices == _NO_ITEM, torch.finfo(scores.dtype).min / 2)
+
+        soft_i2t = logits(image_m, texts).detach().softmax(1)
+        soft_t2i = logits(text_m, images).detach().softmax(1)
+        i2t = F.log_softmax(logits(image, texts), dim=1)
+        t2i = F.log_softmax(logits(text, images), dim=1)
         loss_i2t = -(i2t * (alpha * soft_i2t + (1 - alpha) * hard)).sum(1).mean()
         loss_t2i = -(t2i * (alpha * soft_t2i + (1 - alpha) * hard)).sum(1).mean()
         if self.training:

@@ -28,7 +28,7 @@ class Switches:
         core, mlp_core, gqt, gqt_start, init, dropout_at: as in `AuroraConfig`.
         ice: informative context enhancement, as in `RetrievalSettings`.
         live_factors: the momentum copy reads the shared factors live.
-        float32_targets: as in `RetrievalSettings`.
+        float32_targets, count_empty_slots, warm_momentum: as in `RetrievalSettings`.
         train_text_proj: the text projection is a trained head.
         train_temperature: so is the temperature.
         label_smoothing, divide_by_frames: as in `AnsweringSettings`.
@@ -45,6 +45,8 @@ class Switches:
     ice: ContextEnhancement = "off"
     live_factors: bool = False
     float32_targets: bool = False
+    count_empty_slots: bool = False
+    warm_momentum: bool = True
     train_text_proj: bool = True
     train_temperature: bool = False
     label_smoothing: float = 0.1
@@ -73,6 +75,8 @@ class Switches:
             ice=self.ice,
             live=shared_factors(model) if self.live_factors else (),
             float32_targets=self.float32_targets,
+            count_empty_slots=self.count_empty_slots,
+            warm_momentum=self.warm_momentum,
             **constants,
         )
 
@@ -92,6 +96,8 @@ _VARIANTS: dict[str, Switches] = {
         ice="released",
         live_factors=True,
         float32_targets=True,
+        count_empty_slots=True,
+        warm_momentum=False,
         train_text_proj=False,
         label_smoothing=0.0,
         divide_by_frames=True,

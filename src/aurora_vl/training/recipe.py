@@ -50,8 +50,9 @@ class AdapterSection(_Section):
 class ObjectiveSection(_Section):
     """Constants of the training losses.
 
-    `queue` counts features kept of earlier batches, `momentum` is the decay of the moving average
-    (null: none), `alpha` the share of soft targets, `ice` the informative context enhancement.
+    `queue` counts features kept of earlier batches, at most as many as there are training pairs;
+    `momentum` is the decay of the moving average (null: none), reached after a warm-up; `alpha` the
+    share of soft targets, `ice` the informative context enhancement.
     """
 
     queue: int = Field(57_600, ge=0)

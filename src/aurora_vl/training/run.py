@@ -243,7 +243,7 @@ def _trainer(
     task = RetrievalTask(
         model,
         RetrievalSettings(
-            queue=objective.queue,
+            queue=min(objective.queue, len(train_set)),  # each pair's features at most once
             momentum=objective.momentum,
             alpha=objective.alpha,
             ramp_steps=steps,
