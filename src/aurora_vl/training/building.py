@@ -18,9 +18,8 @@ from torch import nn
 
 from aurora_vl.data.augment import Augment
 from aurora_vl.errors import UserError
-from aurora_vl.modeling.blip import BlipForRetrieval
-from aurora_vl.modeling.load import load, load_tokenizer
-from aurora_vl.tasks.retrieval import backbone_of
+from aurora_vl.modeling.load import BlipModel, load, load_tokenizer
+from aurora_vl.training.kinds import kind_of
 from aurora_vl.training.recipe import Recipe
 from aurora_vl.tuner.config import AuroraConfig
 
@@ -69,25 +68,30 @@ def build_model(recipe: Recipe, *, seed: int | None = None) -> nn.Module:
         seed: of the starting values; the recipe's if left out.
     """
     torch.manual_seed(recipe.training.seed if seed is None else seed)
-    return prepare(load(recipe.backbone, task="retrieval", image_size=recipe.image_size), recipe)
+    return prepare(load_backbone(recipe), recipe)
 
 
-def prepare(backbone: BlipForRetrieval, recipe: Recipe) -> nn.Module:
+def load_backbone(recipe: Recipe) -> BlipModel:
+    """The recipe's backbone as the task's model, untouched."""
+    return load(recipe.backbone, task=kind_of(recipe).model, image_size=recipe.image_size)
+
+
+def prepare(backbone: BlipModel, recipe: Recipe) -> nn.Module:
     """The backbone with what the recipe's method trains, set to require gradients."""
-    section = recipe.adapter
+    section, switches = recipe.adapter, recipe.switches
     if section.method == "none":
         return backbone.requires_grad_(False)
     if section.method == "full":
         backbone.requires_grad_(True)
-        backbone.temperature.requires_grad_(recipe.objective.train_temperature)
+        for name, module in backbone.named_children():
+            if name == _TEMPERATURE:
+                module.requires_grad_(switches.train_temperature)
         return backbone
-    heads = [*HEADS, *([_TEMPERATURE] if recipe.objective.train_temperature else [])]
     config = AuroraConfig(
         r=section.rank,
-        core=section.core,
         dropout=section.dropout,
-        gqt=section.gqt,
-        modules_to_save=heads,
+        modules_to_save=kind_of(recipe).heads(switches) or None,
+        **switches.adapter(),
     )
     return get_peft_model(backbone, config)
 
@@ -107,21 +111,35 @@ def load_adapter(recipe: Recipe, folder: Path | None) -> nn.Module:
             f"the adapter folder {folder} does not exist; give the folder that train wrote."
         )
     if folder is None:
-        return load(recipe.backbone, task="retrieval", image_size=recipe.image_size)
+        return load_backbone(recipe)
     if (folder / "adapter_config.json").is_file():
-        backbone = load(recipe.backbone, task="retrieval", image_size=recipe.image_size)
-        try:
-            with warnings.catch_warnings():  # PEFT only warns of lacking tensors
-                warnings.filterwarnings("error", "Found missing adapter keys")
-                return PeftModel.from_pretrained(backbone, str(folder)).eval()
-        except _ADAPTER_FAULTS as error:
-            reason = " ".join(str(error).split())[:300]
-            raise UserError(
-                f"the adapter {folder} does not fit the backbone {recipe.backbone}: {reason}"
-            ) from None
+        backbone = load_backbone(recipe)
+        return attach_adapter(backbone, folder, recipe.backbone)
     if (folder / "config.json").is_file():
-        return load(str(folder), task="retrieval", image_size=recipe.image_size)
+        return load(str(folder), task=kind_of(recipe).model, image_size=recipe.image_size)
     raise UserError(f"{folder} holds no adapter_config.json; give the folder that train wrote.")
+
+
+def attach_adapter(backbone: nn.Module, folder: Path, name: str) -> nn.Module:
+    """A backbone with a trained adapter over it, in evaluation mode.
+
+    Args:
+        backbone: the model; it is changed.
+        folder: the adapter's.
+        name: what the backbone is called in an error.
+
+    Raises:
+        UserError: the two do not fit.
+    """
+    try:
+        with warnings.catch_warnings():  # PEFT only warns of lacking tensors
+            warnings.filterwarnings("error", "Found missing adapter keys")
+            return PeftModel.from_pretrained(backbone, str(folder)).eval()
+    except _ADAPTER_FAULTS as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"the adapter {folder} does not fit the backbone {name}: {reason}"
+        ) from None
 
 
 def save_adapter(model: nn.Module, folder: Path, recipe: Recipe) -> None:
@@ -130,8 +148,14 @@ def save_adapter(model: nn.Module, folder: Path, recipe: Recipe) -> None:
         model.peft_config["default"].base_model_name_or_path = recipe.backbone
         model.save_pretrained(str(folder), save_embedding_layers=False)
     else:
-        backbone_of(model).save_pretrained(str(folder))
+        inner_backbone(model).save_pretrained(str(folder))
         load_tokenizer(recipe.backbone).save_pretrained(str(folder))
+
+
+def inner_backbone(model: nn.Module) -> BlipModel:
+    """The backbone itself, or the one inside a PEFT model."""
+    inner: BlipModel = model.get_base_model() if isinstance(model, PeftModel) else model
+    return inner
 
 
 def count_parameters(model: nn.Module) -> ParameterCount:
