@@ -1,0 +1,52 @@
+"""Scenes as files: JPEG pictures and MP4 videos that browsers play."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from aurora_vl.data.world.drawing import draw
+from aurora_vl.data.world.scenes import Scene
+from aurora_vl.data.world.spec import WorldSpec
+from aurora_vl.errors import UserError
+
+FRAMES = 16
+FRAMES_PER_SECOND = 8
+# One thread: with several, the encoder's output may depend on how they take turns.
+_ENCODER = {"preset": "veryfast", "crf": "20", "threads": "1"}
+
+
+def write_picture(path: Path, scene: Scene, spec: WorldSpec) -> None:
+    """Draw a scene into a JPEG file without chroma subsampling."""
+    picture = Image.fromarray(draw(scene, spec.style, size=spec.size))
+    picture.save(path, quality=92, subsampling=0)
+
+
+def write_video(path: Path, scene: Scene, spec: WorldSpec) -> None:
+    """Film a moving scene: H.264, yuv420p, two seconds, its index in front.
+
+    Raises:
+        UserError: PyAV (the extra `video`) is not installed, or the size is odd.
+    """
+    av = _pyav()
+    if spec.size % 2:
+        raise UserError(f"world size {spec.size} is odd; videos (yuv420p) need an even one.")
+    with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=_ENCODER)
+        stream.width = stream.height = spec.size
+        stream.pix_fmt = "yuv420p"
+        for index in range(FRAMES):
+            moment = index / (FRAMES - 1)
+            pixels = draw(scene, spec.style, size=spec.size, moment=moment)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def _pyav() -> Any:
+    try:
+        import av
+    except ImportError:
+        raise UserError("videos need PyAV: install aurora-vl[video]") from None
+    return av
