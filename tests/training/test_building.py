@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from tiny_blip import batch, save_backbone
 from torch import nn
@@ -191,3 +192,13 @@ def test_another_image_size(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     save_backbone(tmp_path / "b")
     model = build_model(make_recipe("image_size=32", f"backbone={tmp_path / 'b'}"))
     assert backbone_of(model).config.vision_config.image_size == 32
+
+
+def test_the_released_variant_is_built(make_recipe: MakeRecipe) -> None:
+    """Its core, its start, its heads: the text projection stays frozen."""
+    model = build_model(make_recipe("variant=released"))
+    assert isinstance(model, PeftModel)
+    config = model.peft_config["default"]
+    assert (config.core, config.mlp_core, config.init) == ("tucker", "interleaved", "released")
+    heads = {name.split(".")[2] for name in trained(model) if "modules_to_save" in name}
+    assert heads == {"vision_proj", "itm_head"}

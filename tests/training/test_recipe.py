@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from aurora_vl.errors import UserError
+from aurora_vl.tasks.variants import switches
 from aurora_vl.training.recipe import bundled_recipes, load_recipe, save_recipe, write_text
 
 OWN = "data: {kind: jsonl, annotations: notes, media: pictures}\n"
@@ -34,16 +36,17 @@ def path(tmp_path: Path) -> Path:
         (
             OWN + "trainig: {}\n",
             "FILE: unknown key 'trainig'; known there: adapter, backbone, data, evaluation, "
-            "image_size, objective, task, training.",
+            "image_size, objective, task, training, variant.",
         ),
         (
             OWN + "evaluation: {re_rank: 3}\n",
-            "FILE: unknown key 'evaluation.re_rank'; known there: batch_size, rerank, score.",
+            "FILE: unknown key 'evaluation.re_rank'; known there: attend_padding, batch_size, "
+            "frame_aware_evaluation, rerank, score.",
         ),
         (
             "data: {kind: world, world: {sead: 1}}\n",
-            "FILE: unknown key 'data.world.sead'; known there: captions, phrasing, seed, style, "
-            "test, train, val.",
+            "FILE: unknown key 'data.world.sead'; known there: captions, layout, phrasing, seed, "
+            "style, test, train, val.",
         ),
         ("task: retrieval\n", "FILE: the key 'data' is missing."),
         (
@@ -149,7 +152,7 @@ def test_an_unknown_name() -> None:
         (
             "traning.epochs=3",
             "FILE: unknown key 'traning'; known there: adapter, backbone, data, evaluation, "
-            "image_size, objective, task, training.",
+            "image_size, objective, task, training, variant.",
         ),
     ],
 )
@@ -260,3 +263,36 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         write_text(file, "new \ud800")
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
     assert file.read_text() == "old"
+
+
+def test_a_variant_decides_the_switches_left_out(path: Path) -> None:
+    """All that the variants differ in is written out, and what is set explicitly wins."""
+    path.write_text(OWN + "variant: released\nobjective: {ice: off, train_temperature: true}\n")
+    recipe = load_recipe(str(path))
+    assert recipe.adapter.core == "tucker"
+    assert recipe.adapter.mlp_core == "interleaved"
+    assert recipe.adapter.gqt_start == "normal"
+    assert recipe.objective.ice == "off"
+    assert recipe.objective.train_temperature is True
+    assert recipe.objective.label_smoothing == 0.0
+    assert recipe.evaluation.attend_padding is True
+    expected = switches("released", ice="off", train_temperature=True)
+    assert recipe.switches == expected
+    assert load_recipe(str(path), ["variant=mended"]).switches == switches(
+        "mended", ice="off", train_temperature=True
+    )
+    written = recipe.model_dump()
+    for section in ("adapter", "objective", "evaluation"):
+        held = {k: v for k, v in written[section].items() if k in asdict(expected)}
+        assert held
+        assert held == {k: asdict(expected)[k] for k in held}
+    named = {k for section in ("adapter", "objective", "evaluation") for k in written[section]}
+    assert set(asdict(expected)) <= named  # every switch has a key
+
+
+def test_the_cp_core_of_the_released_variant(path: Path) -> None:
+    path.write_text(OWN + "variant: released\nadapter: {core: cp}\n")
+    assert load_recipe(str(path)).adapter.mlp_core == "per_slice"
+    assert refused(path, OWN + "adapter: {mlp_core: interleaved}\n") == (
+        "mine: adapter.mlp_core interleaved needs adapter.core tucker, not cp."
+    )

@@ -21,6 +21,7 @@ from aurora_vl.errors import UserError
 from aurora_vl.evaluation.retrieval import RetrievalResult
 from aurora_vl.tasks.retrieval import RetrievalTask, backbone_of
 from aurora_vl.training import run
+from aurora_vl.training.kinds import retrieval as kind
 from aurora_vl.training.recipe import Recipe, load_recipe
 from aurora_vl.training.run import evaluate, train
 from aurora_vl.training.trainer import STATE_FILE, newest_checkpoint
@@ -69,7 +70,7 @@ def validations(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> None:
         scores = torch.zeros(len(args[2]), texts)
         return RetrievalResult(scores, scores.T, *ranks, metrics)
 
-    monkeypatch.setattr(run, "evaluate_retrieval", scored)
+    monkeypatch.setattr(kind, "evaluate_retrieval", scored)
 
 
 @pytest.mark.parametrize("method", ["aurora", "full"])

@@ -19,6 +19,7 @@ from aurora_vl.comparison.charts import Curve
 from aurora_vl.comparison.report import DemoReport, Hit, QueryExample, TrainedPart, demo_report
 from aurora_vl.data.records import CaptionedMedia
 from aurora_vl.errors import UserError
+from aurora_vl.training.kinds import kind_of
 from aurora_vl.training.recipe import Recipe, load_recipe, write_text
 from aurora_vl.training.run import evaluate, read_data, train
 
@@ -88,7 +89,8 @@ def demonstrate(
     log.info("scoring the model as it is on %d test pictures", len(test))
     before = evaluate(recipe, out=out / _ZERO_SHOT)
     write_text(out / "zero_shot.json", json.dumps(before, indent=1) + "\n")
-    log.info("tuning; zero-shot r_mean is %.1f", before["metrics"]["r_mean"])
+    primary = kind_of(recipe).primary
+    log.info("tuning; zero-shot %s is %.1f", primary, before["metrics"][primary])
     after = train(recipe)
     report = out / "report.html"
     content = _content(recipe, before, after, test, command)
@@ -124,7 +126,7 @@ def _content(
     test: Sequence[CaptionedMedia],
     command: str,
 ) -> DemoReport:
-    world, adapter = recipe.data.world, recipe.adapter
+    world, adapter, task = recipe.data.world, recipe.adapter, kind_of(recipe)
     history = json.loads((recipe.output / "history.json").read_text())
     return DemoReport(
         title="A frozen model learns a new kind of picture",
@@ -151,15 +153,9 @@ def _content(
         seconds=after["seconds"],
         seed=after["seed"],
         versions=after["versions"],
-        loss=curves(history, {"loss": "Sum", "loss_itc": "Contrastive", "loss_itm": "Matching"}),
-        recall=curves(
-            history,
-            {
-                "eval_r_mean": "Mean recall",
-                "eval_i2t_r1": "Image → text, R@1",
-                "eval_t2i_r1": "Text → image, R@1",
-            },
-        ),
+        loss=curves(history, {k: n for k, n in task.curves.items() if not k.startswith("eval_")}),
+        recall=curves(history, {k: n for k, n in task.curves.items() if k.startswith("eval_")}),
+        primary=task.primary,
     )
 
 

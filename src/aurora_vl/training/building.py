@@ -154,8 +154,9 @@ def save_adapter(model: nn.Module, folder: Path, recipe: Recipe) -> None:
 
 def inner_backbone(model: nn.Module) -> BlipModel:
     """The backbone itself, or the one inside a PEFT model."""
-    inner: BlipModel = model.get_base_model() if isinstance(model, PeftModel) else model
-    return inner
+    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    backbone: BlipModel = inner
+    return backbone
 
 
 def count_parameters(model: nn.Module) -> ParameterCount:

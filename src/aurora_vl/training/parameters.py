@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from aurora_vl.modeling.blip import BlipForRetrieval
 from aurora_vl.modeling.load import load_config
 from aurora_vl.training.building import ParameterCount, count_parameters, part_of, prepare
+from aurora_vl.training.kinds import kind_of
 from aurora_vl.training.recipe import Recipe
 
 
@@ -78,7 +78,7 @@ def parameter_report(recipe: Recipe) -> ParameterReport:
     """
     config = load_config(recipe.backbone, image_size=recipe.image_size)
     with torch.device("meta"):
-        backbone = BlipForRetrieval(config)
+        backbone = kind_of(recipe).backbone(config)
     model = prepare(backbone, recipe)
     count = count_parameters(model)
     return ParameterReport(recipe, count, tuple(_trained_modules(model, count.total)))

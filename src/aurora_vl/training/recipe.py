@@ -11,14 +11,24 @@ import os
 import re
 import tempfile
 from collections.abc import Sequence
+from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
 from aurora_vl.errors import UserError
+from aurora_vl.tasks.variants import Switches, Variant, switches
+from aurora_vl.training.sections import (
+    AdapterSection,
+    DataSection,
+    EvaluationSection,
+    ObjectiveSection,
+    Section,
+    TrainingSection,
+)
 
 MINI = "mini"
 # Tuned on the generated world for the mini foundation; the paper's for full-size backbones.
@@ -28,114 +38,14 @@ _LEARNING_RATES = {
     (False, "aurora"): 1.0e-4,
     (False, "full"): 1.0e-5,
 }
+_SWITCHES = {switch.name for switch in fields(Switches)}
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class Recipe(Section):
+    """A whole run; see `sections` for the keys of each section."""
 
-
-class AdapterSection(_Section):
-    """What is trained.
-
-    `method` is aurora, full (everything) or none (zero-shot); the other keys are Aurora's.
-    """
-
-    method: Literal["aurora", "full", "none"] = "aurora"
-    rank: int = Field(32, ge=1)
-    core: Literal["cp", "tucker"] = "cp"
-    dropout: float = Field(0.1, ge=0, lt=1)
-    gqt: Literal["released", "gated", "off"] = "released"
-
-
-class ObjectiveSection(_Section):
-    """Constants of the training losses.
-
-    `queue` counts features kept of earlier batches, at most as many as there are training pairs;
-    `momentum` is the decay of the moving average (null: none), reached after a warm-up; `alpha` the
-    share of soft targets, `ice` the informative context enhancement.
-    """
-
-    queue: int = Field(57_600, ge=0)
-    momentum: float | None = Field(0.995, ge=0, lt=1)
-    alpha: float = Field(0.4, ge=0, le=1)
-    ice: Literal["off", "released", "symmetric", "adaptive"] = "off"
-    train_temperature: bool = False
-
-
-class WorldSection(_Section):
-    """The generated world of `data.kind: world`; see `aurora_vl.data.world.writing.WorldSpec`."""
-
-    seed: int = Field(0, ge=0)
-    style: str = "night"
-    phrasing: str = "terse"
-    train: int = Field(1500, ge=1)
-    val: int = Field(200, ge=1)
-    test: int = Field(400, ge=1)
-    captions: int = Field(2, ge=1)
-
-
-class DataSection(_Section):
-    """Where the data lies and how it is read.
-
-    `annotations` and `media` are folders; for `kind: world` both are made under `annotations`.
-    `augmentation` is none, safe (nothing that makes a caption false) or full (flip and
-    RandAugment); `crop` is the smallest share of the area a random crop keeps, 1 for no crop.
-    """
-
-    kind: Literal["coco", "flickr30k", "jsonl", "world"]
-    annotations: Path | None = None
-    media: Path | None = None
-    augmentation: Literal["none", "safe", "full"] = "safe"
-    crop: float = Field(0.5, gt=0, le=1)
-    max_words: int = Field(30, ge=1)
-    workers: int = Field(0, ge=0)
-    world: WorldSection = WorldSection()
-
-    @model_validator(mode="after")
-    def _folders_are_named(self) -> DataSection:
-        if self.kind != "world" and (self.annotations is None or self.media is None):
-            raise ValueError("needs `annotations` and `media`, both folders")
-        return self
-
-
-class TrainingSection(_Section):
-    """The optimisation.
-
-    `learning_rate` left out takes the method's tuned default; `head_learning_rate`, of the heads
-    beside an adapter, left out is that of full fine-tuning for the mini backbone, else
-    `learning_rate`. `warmup` is a share of all steps;
-    `validations` counts how often a run is validated and checkpointed, the last step included;
-    without `checkpoints` the last state is kept instead of the best one.
-    """
-
-    epochs: int = Field(6, ge=1)
-    batch_size: int = Field(32, ge=1)
-    learning_rate: float | None = Field(None, gt=0)
-    head_learning_rate: float | None = Field(None, gt=0)
-    weight_decay: float = Field(0.05, ge=0)
-    warmup: float = Field(0.0, ge=0, lt=1)
-    seed: int = Field(42, ge=0)
-    precision: Literal["float32", "bfloat16"] = "float32"
-    validations: int = Field(10, ge=1)
-    checkpoints: bool = True
-    output: Path | None = None
-
-
-class EvaluationSection(_Section):
-    """`rerank` candidates go from the first stage (features) to the second (matching).
-
-    `score` is what orders them there: itm, the matching logit alone, or itm+itc, plus the cosine.
-    """
-
-    rerank: int = Field(128, ge=0)
-    score: Literal["itm", "itm+itc"] = "itm+itc"
-    batch_size: int = Field(64, ge=1)
-
-
-class Recipe(_Section):
-    """A whole run; see the sections for their keys."""
-
-    task: Literal["retrieval"] = "retrieval"
+    task: Literal["retrieval", "video-retrieval"] = "retrieval"
+    variant: Variant = "mended"
     backbone: str = MINI
     image_size: int | None = Field(None, ge=16)
     adapter: AdapterSection = AdapterSection()
@@ -143,6 +53,16 @@ class Recipe(_Section):
     data: DataSection
     training: TrainingSection = TrainingSection()
     evaluation: EvaluationSection = EvaluationSection()
+
+    @property
+    def switches(self) -> Switches:
+        """The variant's switches, with those that a section sets otherwise."""
+        given = {
+            name: getattr(section, name)
+            for section in (self.adapter, self.objective, self.evaluation)
+            for name in _SWITCHES & type(section).model_fields.keys()
+        }
+        return switches(self.variant, **given)
 
     @property
     def output(self) -> Path:
@@ -305,7 +225,32 @@ def _resolved(recipe: Recipe, name: str) -> Recipe:
     if data.kind == "world" and data.annotations is None:
         world = data.world
         folder = (
-            Path("runs") / "worlds" / f"{world.style}-{world.phrasing}-{world.seed}-{world.train}"
+            Path("runs")
+            / "worlds"
+            / "-".join(
+                [recipe.task, world.style, world.phrasing, str(world.seed), str(world.train)]
+            )
         )
         data = data.model_copy(update={"annotations": folder})
-    return recipe.model_copy(update={"training": training, "data": data})
+    return _switched(recipe.model_copy(update={"training": training, "data": data}), name)
+
+
+def _switched(recipe: Recipe, name: str) -> Recipe:
+    """The recipe with every switch written out."""
+    chosen = recipe.switches
+    if chosen.mlp_core == "interleaved" and chosen.core != "tucker":
+        raise UserError(
+            f"{name}: adapter.mlp_core interleaved needs adapter.core tucker, not {chosen.core}."
+        )
+    sections = {key: getattr(recipe, key) for key in ("adapter", "objective", "evaluation")}
+    return recipe.model_copy(
+        update={
+            key: section.model_copy(
+                update={
+                    switch: getattr(chosen, switch)
+                    for switch in _SWITCHES & type(section).model_fields.keys()
+                }
+            )
+            for key, section in sections.items()
+        }
+    )

@@ -14,7 +14,6 @@ import platform
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -27,57 +26,50 @@ from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.integrations import TensorBoardCallback
 
 from aurora_vl._version import __version__
-from aurora_vl.data.collate import RetrievalCollator
-from aurora_vl.data.datasets import RetrievalTrainSet
 from aurora_vl.data.media import require_media
-from aurora_vl.data.readers import read_retrieval
-from aurora_vl.data.records import CaptionedMedia, Splits
-from aurora_vl.data.transforms import ImageTransform
+from aurora_vl.data.records import Splits
 from aurora_vl.data.world.writing import WorldSpec, ensure_world
 from aurora_vl.errors import UserError
-from aurora_vl.evaluation.retrieval import RetrievalResult, evaluate_retrieval
 from aurora_vl.progress import progress_bar
 from aurora_vl.tasks.distributed import rank
-from aurora_vl.tasks.retrieval import RetrievalSettings, RetrievalTask, backbone_of
 from aurora_vl.training.building import (
     build_augment,
     build_model,
     build_tokenizer,
     count_parameters,
+    inner_backbone,
     load_adapter,
     part_of,
     save_adapter,
 )
+from aurora_vl.training.kinds import Outcome, kind_of
 from aurora_vl.training.recipe import Recipe, save_recipe, write_text
 from aurora_vl.training.trainer import AuroraTrainer, StepProgress, newest_checkpoint
 
 log = logging.getLogger(__name__)
-_TOP = 10  # answers of each query in predictions.json
 
 
-def read_data(recipe: Recipe) -> Splits[CaptionedMedia]:
+def read_data(recipe: Recipe) -> Splits[Any]:
     """The recipe's records, all media present; a generated world is written first."""
     splits = read_splits(recipe)
     require_media(splits)
     return splits
 
 
-def read_splits(recipe: Recipe) -> Splits[CaptionedMedia]:
+def read_splits(recipe: Recipe) -> Splits[Any]:
     """As `read_data`, whether the media are there or not."""
-    data = recipe.data
+    data, task = recipe.data, kind_of(recipe)
     if data.kind == "world":
         assert data.annotations is not None  # a resolved recipe has one
-        ensure_world(data.annotations, WorldSpec(**data.world.model_dump()))
-        kind, annotations, media = (
-            "coco",
-            data.annotations / "annotations",
-            data.annotations / "images",
-        )
+        told = data.world.model_dump()
+        told["layout"] = data.world.layout or task.world
+        world = ensure_world(data.annotations, WorldSpec(**told))
+        layout, annotations, media = world.kind, world.annotations, world.media
     else:
         assert data.annotations is not None
         assert data.media is not None
-        kind, annotations, media = data.kind, data.annotations, data.media
-    splits = read_retrieval(kind, annotations, media, seed=recipe.training.seed)
+        layout, annotations, media = data.kind, data.annotations, data.media
+    splits = task.read(recipe, layout, annotations, media)
     for note in splits.notes:
         log.info(note)
     return splits
@@ -116,12 +108,12 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
     with progress_bar("tuning") as advance:
         trainer.add_callback(StepProgress(advance))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    result = _score(recipe, model, tokenizer, splits.test)
-    content = _metrics(recipe, model, result, splits.scored, time.perf_counter() - start)
+    outcome = _score(recipe, model, tokenizer, splits)
+    content = _metrics(recipe, model, outcome, splits.scored, time.perf_counter() - start)
     if rank() == 0:
         _save_whole(model, out / "adapter", recipe)
         write_text(out / "history.json", json.dumps(trainer.state.log_history, indent=1) + "\n")
-        write_predictions(out / "predictions.json", result, splits.test)
+        _write_predictions(out, outcome)
         write_text(out / "metrics.json", json.dumps(content, indent=1) + "\n")
     return content
 
@@ -132,16 +124,8 @@ def evaluate(
     """Score the recipe's test split, zero-shot without an adapter.
 
     Returns:
-        The contents of metrics.json, which is written to `out` with predictions.json.
+        The contents of metrics.json, which is written to `out` with the predictions.
     """
-    content, _, _ = evaluate_in_full(recipe, adapter=adapter, out=out)
-    return content
-
-
-def evaluate_in_full(
-    recipe: Recipe, *, adapter: Path | None = None, out: Path | None = None
-) -> tuple[dict[str, Any], RetrievalResult, list[CaptionedMedia]]:
-    """As `evaluate`; also gives the scores and the records they are about."""
     folder = out or recipe.output / f"evaluation-{_evaluation_name(adapter)}"
     if (folder / "recipe.yaml").is_file():
         raise UserError(
@@ -150,41 +134,17 @@ def evaluate_in_full(
     start = time.perf_counter()
     splits = read_data(recipe)
     model = load_adapter(recipe, adapter).to(_device())
-    result = _score(recipe, model, build_tokenizer(recipe), splits.test)
-    content = _metrics(recipe, model, result, splits.scored, time.perf_counter() - start)
+    outcome = _score(recipe, model, build_tokenizer(recipe), splits)
+    content = _metrics(recipe, model, outcome, splits.scored, time.perf_counter() - start)
     content["trainable_parameters"] = 0 if adapter is None else _adapter_numbers(adapter)
-    write_predictions(folder / "predictions.json", result, splits.test)
+    _write_predictions(folder, outcome)
     write_text(folder / "metrics.json", json.dumps(content, indent=1) + "\n")
-    return content, result, splits.test
+    return content
 
 
-def write_predictions(path: Path, result: RetrievalResult, records: list[CaptionedMedia]) -> None:
-    """The ten best answers of every query in both directions, with ranks of the right ones."""
-    texts = [text for record in records for text in record.captions]
-    names = [record.media_id for record in records]
-    asked = [record for record in records if record.captions]
-    by_media = [
-        {"media": record.media_id, "rank": int(place), "texts": [texts[i] for i in best]}
-        for record, place, best in zip(
-            asked,
-            result.media_ranks,
-            _best(result.media_to_text[[bool(r.captions) for r in records]]),
-            strict=True,
-        )
-    ]
-    by_text = [
-        {"text": text, "rank": int(place), "media": [names[i] for i in best]}
-        for text, place, best in zip(
-            texts, result.text_ranks, _best(result.text_to_media), strict=True
-        )
-    ]
-    content = {"media_to_text": by_media, "text_to_media": by_text}
-    write_text(path, json.dumps(content, indent=1) + "\n")
-
-
-def _best(scores: torch.Tensor) -> list[list[int]]:
-    best: list[list[int]] = scores.topk(min(_TOP, scores.shape[1]), 1).indices.tolist()
-    return best
+def _write_predictions(folder: Path, outcome: Outcome) -> None:
+    for name, content in outcome.files().items():
+        write_text(folder / name, json.dumps(content, indent=1) + "\n")
 
 
 def _begin(recipe: Recipe, resume: bool) -> dict[str, Any] | None:
@@ -229,37 +189,24 @@ def _differences(a: Any, b: Any, key: str = "") -> list[str]:
 
 
 def _trainer(
-    recipe: Recipe, model: nn.Module, tokenizer: Any, splits: Splits[CaptionedMedia]
+    recipe: Recipe, model: nn.Module, tokenizer: Any, splits: Splits[Any]
 ) -> AuroraTrainer:
-    settings, data = recipe.training, recipe.data
-    crop = None if data.crop == 1 else (data.crop, 1.0)
-    size = backbone_of(model).config.vision_config.image_size
-    train_set = RetrievalTrainSet(
-        splits.train, ImageTransform(size, crop), seed=settings.seed, max_words=data.max_words
-    )
+    settings, task = recipe.training, kind_of(recipe)
+    size = inner_backbone(model).config.vision_config.image_size
+    train_set: Any = task.train_set(recipe, splits.train, size)
     arguments = _arguments(recipe, len(train_set))
     steps = math.ceil(len(train_set) / (settings.batch_size * arguments.world_size))
-    objective = recipe.objective
-    task = RetrievalTask(
-        model,
-        RetrievalSettings(
-            queue=min(objective.queue, len(train_set)),  # each pair's features at most once
-            momentum=objective.momentum,
-            alpha=objective.alpha,
-            ramp_steps=steps,
-            ice=objective.ice,
-        ),
-    )
     trainer = AuroraTrainer(
-        model=task,
+        model=task.module(recipe, model, len(train_set), steps),
         args=arguments,
         train_dataset=train_set,
         eval_dataset=splits.val,  # Trainer asks for one; `validate` has its own
-        data_collator=RetrievalCollator(tokenizer),
+        data_collator=task.collator(recipe, tokenizer),
         augment=build_augment(recipe),
         heads=[p for n, p in model.named_parameters() if p.requires_grad and part_of(n) == "heads"],
         head_learning_rate=settings.head_learning_rate,
-        validate=_validation(recipe, model, tokenizer, splits.val),
+        validate=_validation(recipe, model, tokenizer, splits),
+        primary=task.primary,
     )
     trainer.remove_callback(PrinterCallback)
     board = TensorBoardCallback()
@@ -269,19 +216,20 @@ def _trainer(
 
 
 def _validation(
-    recipe: Recipe, model: nn.Module, tokenizer: Any, records: list[CaptionedMedia]
+    recipe: Recipe, model: nn.Module, tokenizer: Any, splits: Splits[Any]
 ) -> Callable[[], dict[str, float]]:
     def validate() -> dict[str, float]:
-        return _score(recipe, model, tokenizer, records, "").metrics
+        task = kind_of(recipe)
+        return task.score(recipe, model, tokenizer, splits, splits.val, final=False).metrics
 
     return validate
 
 
-def _arguments(recipe: Recipe, pairs: int) -> TrainingArguments:
+def _arguments(recipe: Recipe, items: int) -> TrainingArguments:
     settings = recipe.training
     out = recipe.output
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    steps = math.ceil(pairs / (settings.batch_size * processes)) * settings.epochs
+    steps = math.ceil(items / (settings.batch_size * processes)) * settings.epochs
     interval = max(1, math.ceil(steps / settings.validations))
     strategy = "steps" if settings.checkpoints else "no"
     arguments = TrainingArguments(
@@ -308,7 +256,7 @@ def _arguments(recipe: Recipe, pairs: int) -> TrainingArguments:
         save_steps=interval,
         save_total_limit=2,
         load_best_model_at_end=settings.checkpoints,
-        metric_for_best_model="r_mean",
+        metric_for_best_model=kind_of(recipe).primary,
         logging_steps=max(1, steps // 100),
         logging_nan_inf_filter=False,  # it would hide a diverging loss from the log's check
         report_to=[],
@@ -319,34 +267,21 @@ def _arguments(recipe: Recipe, pairs: int) -> TrainingArguments:
     return arguments
 
 
-def _score(
-    recipe: Recipe,
-    model: nn.Module,
-    tokenizer: Any,
-    records: list[CaptionedMedia],
-    label: str = "scoring",
-) -> RetrievalResult:
-    """Score records; without a label there is no progress bar (one is shown at a time)."""
-    settings = recipe.evaluation
-    with progress_bar(label) if label else nullcontext() as advance:
-        return evaluate_retrieval(
-            model,
-            tokenizer,
-            records,
-            rerank=settings.rerank,
-            score=settings.score,
-            batch_size=settings.batch_size,
-            max_words=recipe.data.max_words,
-            progress=advance,
+def _score(recipe: Recipe, model: nn.Module, tokenizer: Any, splits: Splits[Any]) -> Outcome:
+    """Score the split that is to be scored, under a progress bar."""
+    with progress_bar("scoring") as advance:
+        return kind_of(recipe).score(
+            recipe, model, tokenizer, splits, splits.test, final=True, progress=advance
         )
 
 
 def _metrics(
-    recipe: Recipe, model: nn.Module, result: RetrievalResult, scored: str, seconds: float
+    recipe: Recipe, model: nn.Module, outcome: Outcome, scored: str, seconds: float
 ) -> dict[str, Any]:
     count = count_parameters(model)
     return {
-        "metrics": {name: round(value, 4) for name, value in result.metrics.items()},
+        "metrics": {name: round(value, 4) for name, value in outcome.metrics.items()},
+        **outcome.details,
         "config": {**json.loads(recipe.model_dump_json()), "scored_split": scored},
         "trainable_parameters": count.trainable,
         "parameters": {**asdict(count)},

@@ -39,11 +39,11 @@ STATE_FILE = "aurora_state.safetensors"
 
 
 class AuroraTrainer(Trainer):
-    """Trainer of a `RetrievalTask`.
+    """Trainer of a task's module, such as `RetrievalTask`.
 
     Args:
-        validate: called with nothing, gives the validation metrics; the first of them chooses the
-            best checkpoint.
+        validate: called with nothing, gives the validation metrics.
+        primary: the name of the one that chooses the best checkpoint.
         augment: applied to training batches; None for none.
         heads: parameters with a learning rate of their own.
         head_learning_rate: theirs.
@@ -56,6 +56,7 @@ class AuroraTrainer(Trainer):
         self,
         *,
         validate: Callable[[], dict[str, float]],
+        primary: str,
         augment: Augment | None,
         heads: Sequence[nn.Parameter] = (),
         head_learning_rate: float | None = None,
@@ -65,6 +66,7 @@ class AuroraTrainer(Trainer):
         self.heads = heads
         self.head_learning_rate = head_learning_rate
         self.validate = validate
+        self.primary = primary
         self.augment = augment
         self._parts: dict[str, Tensor] = {}
         self._parts_count = 0
@@ -121,10 +123,11 @@ class AuroraTrainer(Trainer):
         """Validation metrics under `eval_` names, as Trainer's callbacks expect them."""
         found = self.validate()
         log.info(
-            "step %d of %d: validation r_mean %.1f",
+            "step %d of %d: validation %s %.1f",
             self.state.global_step,
             self.state.max_steps,
-            found["r_mean"],
+            self.primary,
+            found[self.primary],
         )
         metrics = {f"eval_{name}": value for name, value in found.items()}
         self.log(metrics)

@@ -1,0 +1,147 @@
+"""The sections of a recipe and their keys.
+
+A key that is a switch of `tasks.variants.Switches` may be left out: then the recipe's variant
+decides it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Section(BaseModel):
+    """A mapping whose unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class AdapterSection(Section):
+    """What is trained.
+
+    `method` is aurora, full (everything) or none (zero-shot); the other keys are Aurora's, see
+    `aurora_vl.tuner.config.AuroraConfig`. Those from `core` on are switches.
+    """
+
+    method: Literal["aurora", "full", "none"] = "aurora"
+    rank: int = Field(32, ge=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    core: Literal["cp", "tucker"] | None = None
+    mlp_core: Literal["per_slice", "interleaved"] | None = None
+    gqt: Literal["released", "gated", "off"] | None = None
+    gqt_start: Literal["zero", "normal"] | None = None
+    init: Literal["ours", "released"] | None = None
+    dropout_at: Literal["rank", "released"] | None = None
+
+
+class ObjectiveSection(Section):
+    """Constants of the training losses.
+
+    `queue` counts features kept of earlier batches, at most as many as there are training pairs;
+    `momentum` is the decay of the moving average (null: none), reached after a warm-up; `alpha` the
+    share of soft targets. `answer_weight` is the weight of an answer in question answering (times
+    its share of the votes), `visual_genome_weight` that of Visual Genome's. Those from `ice` on are
+    switches, see `aurora_vl.tasks.variants.Switches`.
+    """
+
+    queue: int = Field(57_600, ge=0)
+    momentum: float | None = Field(0.995, ge=0, lt=1)
+    alpha: float = Field(0.4, ge=0, le=1)
+    answer_weight: float = Field(1.0, gt=0)
+    visual_genome_weight: float = Field(0.2, gt=0)
+    ice: Literal["off", "released", "symmetric", "adaptive"] | None = None
+    live_factors: bool | None = None
+    float32_targets: bool | None = None
+    count_empty_slots: bool | None = None
+    warm_momentum: bool | None = None
+    train_text_proj: bool | None = None
+    train_temperature: bool | None = None
+    label_smoothing: float | None = Field(None, ge=0, lt=1)
+    divide_by_frames: bool | None = None
+
+
+class WorldSection(Section):
+    """The generated world of `data.kind: world`; see `aurora_vl.data.world.spec.WorldSpec`.
+
+    `layout` left out is the task's usual one.
+    """
+
+    layout: str | None = None
+
+    seed: int = Field(0, ge=0)
+    style: str = "night"
+    phrasing: str = "terse"
+    train: int = Field(1500, ge=1)
+    val: int = Field(200, ge=1)
+    test: int = Field(400, ge=1)
+    captions: int = Field(2, ge=1)
+
+
+class DataSection(Section):
+    """Where the data lies and how it is read.
+
+    `annotations` and `media` are folders; for `kind: world` both are made under `annotations`.
+    `augmentation` is none, safe (nothing that makes a caption false) or full (flip and
+    RandAugment); `crop` is the smallest share of the area a random crop keeps, 1 for no crop;
+    `frames` are taken of a video.
+    """
+
+    kind: Literal["coco", "flickr30k", "msrvtt", "didemo", "vqav2", "msrvtt-qa", "jsonl", "world"]
+    annotations: Path | None = None
+    media: Path | None = None
+    augmentation: Literal["none", "safe", "full"] = "safe"
+    crop: float = Field(0.5, gt=0, le=1)
+    max_words: int = Field(30, ge=1)
+    workers: int = Field(0, ge=0)
+    frames: int = Field(8, ge=1)
+    world: WorldSection = WorldSection()
+
+    @model_validator(mode="after")
+    def _folders_are_named(self) -> DataSection:
+        if self.kind != "world" and (self.annotations is None or self.media is None):
+            raise ValueError("needs `annotations` and `media`, both folders")
+        return self
+
+    @property
+    def crop_scale(self) -> tuple[float, float] | None:
+        """Smallest and largest share of the area that a random crop keeps; None for no crop."""
+        return None if self.crop == 1 else (self.crop, 1.0)
+
+
+class TrainingSection(Section):
+    """The optimisation.
+
+    `learning_rate` left out takes the method's tuned default; `head_learning_rate`, of the heads
+    beside an adapter, left out is that of full fine-tuning for the mini backbone, else
+    `learning_rate`. `warmup` is a share of all steps;
+    `validations` counts how often a run is validated and checkpointed, the last step included;
+    without `checkpoints` the last state is kept instead of the best one.
+    """
+
+    epochs: int = Field(6, ge=1)
+    batch_size: int = Field(32, ge=1)
+    learning_rate: float | None = Field(None, gt=0)
+    head_learning_rate: float | None = Field(None, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    warmup: float = Field(0.0, ge=0, lt=1)
+    seed: int = Field(42, ge=0)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    validations: int = Field(10, ge=1)
+    checkpoints: bool = True
+    output: Path | None = None
+
+
+class EvaluationSection(Section):
+    """`rerank` candidates go from the first stage (features) to the second (matching).
+
+    `score` is what orders them there: itm, the matching logit alone, or itm+itc, plus the cosine.
+    The last two are switches.
+    """
+
+    rerank: int = Field(128, ge=0)
+    score: Literal["itm", "itm+itc"] = "itm+itc"
+    batch_size: int = Field(64, ge=1)
+    attend_padding: bool | None = None
+    frame_aware_evaluation: bool | None = None
