@@ -12,6 +12,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def autocasting(x: Tensor) -> bool:
+    """Tell whether autocast is on where x is; on the meta device there is none to ask for."""
+    kind = x.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
 def mixing_matrix(core: Tensor, modes: Tensor, *, interleaved: bool = False) -> Tensor:
     """Return all blocks' M as one matrix (i*R, o*R), from the ranks of x to those of y.
 
@@ -118,7 +124,7 @@ def add_delta(
     if dropout and dropout_after_core:
         t = F.dropout(t, dropout)
     t = t.reshape(-1, v.shape[1])
-    if result.dtype == t.dtype or torch.is_autocast_enabled(result.device.type):
+    if result.dtype == t.dtype or autocasting(result):
         return torch.addmm(result.reshape(-1, v.shape[0]), t, v.t()).view_as(result)
     return (result + F.linear(t, v).view_as(result)).to(result.dtype)
 

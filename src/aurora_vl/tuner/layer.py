@@ -27,9 +27,8 @@ _HALVES = (torch.float16, torch.bfloat16)
 
 def _precast(x: Tensor) -> Tensor:
     """Cast once what autocast would cast for the frozen map and again for its update."""
-    device = x.device.type
-    if torch.is_autocast_enabled(device) and x.dtype != torch.float64:
-        return x.to(torch.get_autocast_dtype(device))
+    if algebra.autocasting(x) and x.dtype != torch.float64:
+        return x.to(torch.get_autocast_dtype(x.device.type))
     return x
 
 
@@ -262,7 +261,7 @@ class AuroraLinear(nn.Module, AuroraLayer):
     def _add_delta(self, result: Tensor, x: Tensor, adapter_name: str) -> Tensor:
         settings = self.aurora_settings[adapter_name]
         u, v, core, modes = self.factors(adapter_name)
-        if not torch.is_autocast_enabled(x.device.type):
+        if not algebra.autocasting(x):
             x = self._cast_input_dtype(x, modes.dtype)
         return algebra.add_delta(
             result,
