@@ -180,7 +180,7 @@ def test_wrong_folders_and_kinds_are_named(tmp_path: Path) -> None:
         read_retrieval("jsonl", tmp_path / "file", tmp_path, seed=0)
     with pytest.raises(UserError, match=r"'cocoa' is not known for captions: choose one of coco,"):
         read_retrieval("cocoa", tmp_path, tmp_path, seed=0)
-    with pytest.raises(UserError, match=r"'coco' is not known for questions: choose one of jsonl"):
+    with pytest.raises(UserError, match=r"'coco' is not known for questions: choose one of vqav2"):
         read_questions("coco", tmp_path, tmp_path, seed=0)
 
 

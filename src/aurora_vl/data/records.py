@@ -72,6 +72,7 @@ class Splits(Generic[R]):
         scored: the name of the split that `test` was read from: "test", or "val" where the
             test file is absent or has no answers (DESIGN.md 7.7). Belongs in metrics.json.
         notes: sentences for the log about what was held out or stood in.
+        answer_list: the answers to choose from, where the layout lists them.
     """
 
     train: list[R]
@@ -79,6 +80,7 @@ class Splits(Generic[R]):
     test: list[R]
     scored: str = "test"
     notes: tuple[str, ...] = field(default=())
+    answer_list: tuple[str, ...] = field(default=())
 
     def named(self) -> dict[str, list[R]]:
         """Return the splits by name, in the order train, val, test."""

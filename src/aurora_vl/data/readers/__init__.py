@@ -7,24 +7,36 @@ whether the listed media exist is `aurora_vl.data.media.require_media`'s questio
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from aurora_vl.data.readers import coco, jsonl
+from aurora_vl.data.readers import coco, jsonl, msrvtt_qa, visual_genome, vqav2
+from aurora_vl.data.readers.question_splits import SplitChoice
 from aurora_vl.data.records import CaptionedMedia, QuestionRecord, Splits
 from aurora_vl.errors import UserError
 
-__all__ = ["QUESTION_KINDS", "RETRIEVAL_KINDS", "read_questions", "read_retrieval"]
+__all__ = [
+    "QUESTION_KINDS",
+    "RETRIEVAL_KINDS",
+    "SplitChoice",
+    "read_questions",
+    "read_retrieval",
+]
 
 RetrievalReader = Callable[[Path, Path, int], Splits[CaptionedMedia]]
-QuestionReader = Callable[[Path, Path, int], Splits[QuestionRecord]]
+QuestionReader = Callable[[Path, Path, int, SplitChoice], Splits[QuestionRecord]]
 
 RETRIEVAL_KINDS: dict[str, RetrievalReader] = {
     "coco": coco.read_coco,
     "flickr30k": coco.read_flickr30k,
     "jsonl": jsonl.read_captions,
 }
-QUESTION_KINDS: dict[str, QuestionReader] = {"jsonl": jsonl.read_questions}
+QUESTION_KINDS: dict[str, QuestionReader] = {
+    "vqav2": vqav2.read_vqav2,
+    "msrvtt-qa": msrvtt_qa.read_msrvtt_qa,
+    "jsonl": jsonl.read_questions,
+}
 
 _Reader = TypeVar("_Reader")
 
@@ -48,15 +60,35 @@ def read_retrieval(
 
 
 def read_questions(
-    kind: str, annotations: str | Path, media: str | Path, *, seed: int
+    kind: str,
+    annotations: str | Path,
+    media: str | Path,
+    *,
+    seed: int,
+    choice: SplitChoice = SplitChoice(),  # noqa: B008 (frozen)
+    genome: str | Path | None = None,
 ) -> Splits[QuestionRecord]:
-    """Read a question-answering data set; arguments and errors as for `read_retrieval`.
+    """Read a question-answering data set; further arguments and errors as for `read_retrieval`.
 
-    `kind` is a key of `QUESTION_KINDS`. The test split's records may lack answers in the file;
-    then the validation file is scored (`Splits.scored` is "val").
+    The test split's records may lack answers in the file; then the validation file is scored
+    (`Splits.scored` is "val") unless it is trained on.
+
+    Args:
+        kind: a key of `QUESTION_KINDS`.
+        annotations: as for `read_retrieval`.
+        media: as for `read_retrieval`.
+        seed: as for `read_retrieval`.
+        choice: what is trained on and what is scored.
+        genome: Visual Genome's pictures; then the questions of `vg_qa.json`, which lies beside the
+            other annotations, are trained on too.
     """
     reader = _reader_for(kind, QUESTION_KINDS, "questions")
-    return reader(_folder(annotations, "annotations"), _folder(media, "media"), seed)
+    folder = _folder(annotations, "annotations")
+    splits = reader(folder, _folder(media, "media"), seed, choice)
+    if genome is None:
+        return splits
+    more = visual_genome.read(folder, _folder(genome, "visual_genome"))
+    return replace(splits, train=[*splits.train, *more])
 
 
 def _reader_for(kind: str, readers: dict[str, _Reader], what: str) -> _Reader:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aurora_vl.data.readers.files import Entry, read_json_lines, text_of, texts_of
+from aurora_vl.data.readers.question_splits import SplitChoice, question_splits
 from aurora_vl.data.readers.splitting import complete_splits, join_captions
 from aurora_vl.data.records import CaptionedMedia, MediaKind, QuestionRecord, R, Splits
 from aurora_vl.errors import UserError
@@ -22,7 +23,9 @@ def read_captions(annotations: Path, media: Path, seed: int) -> Splits[Captioned
     return complete_splits(train, val, test, seed=seed, where=str(annotations))
 
 
-def read_questions(annotations: Path, media: Path, seed: int) -> Splits[QuestionRecord]:
+def read_questions(
+    annotations: Path, media: Path, seed: int, choice: SplitChoice
+) -> Splits[QuestionRecord]:
     """Read questions; `question_id` is taken where given, else it is the line's number.
 
     Only the test file may lack answers, and then all of them; then it cannot be scored.
@@ -35,15 +38,9 @@ def read_questions(annotations: Path, media: Path, seed: int) -> Splits[Question
                 f"{annotations / name}.jsonl: question {unanswered.question_id!r} has no key "
                 "'answer': only test.jsonl may leave answers out"
             )
-    if test and not any(record.answers for record in test):
-        test = None
-    elif test and not all(record.answers for record in test):
-        first = next(record for record in test if not record.answers)
-        raise UserError(
-            f"{annotations / 'test.jsonl'}: question {first.question_id!r} has no key 'answer' "
-            "where others have one: answer all questions or none"
-        )
-    return complete_splits(train, val, test, seed=seed, where=str(annotations))
+    return question_splits(
+        train, val, {"test": test}, choice=choice, seed=seed, where=str(annotations)
+    )
 
 
 def _read_files(
