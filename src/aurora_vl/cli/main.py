@@ -14,6 +14,7 @@ from aurora_vl._version import __version__
 from aurora_vl.cli.check_data import check_data
 from aurora_vl.cli.demo import demo
 from aurora_vl.cli.evaluate import evaluate
+from aurora_vl.cli.export import export
 from aurora_vl.cli.guard import guarded
 from aurora_vl.cli.options import Quiet, Verbose, start_logging
 from aurora_vl.cli.params import params
@@ -36,6 +37,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "params": params,
     "recipes": recipes,
     "check-data": check_data,
+    "export": export,
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(guarded(_command))
