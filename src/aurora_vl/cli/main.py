@@ -12,6 +12,7 @@ import typer
 
 from aurora_vl._version import __version__
 from aurora_vl.cli.check_data import check_data
+from aurora_vl.cli.convert import convert
 from aurora_vl.cli.demo import demo
 from aurora_vl.cli.evaluate import evaluate
 from aurora_vl.cli.export import export
@@ -37,6 +38,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "params": params,
     "recipes": recipes,
     "check-data": check_data,
+    "convert": convert,
     "export": export,
 }
 for _name, _command in _COMMANDS.items():

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -34,12 +36,12 @@ def read_state(folder: Path) -> dict[str, Tensor]:
     for name in (SAFE, PICKLED):
         index = folder / f"{name}.index.json"
         if (folder / name).is_file():
-            return _read_file(folder / name)
+            return read_file(folder / name)
         if index.is_file():
             shards = sorted(set(_read_index(index).values()))
             state: dict[str, Tensor] = {}
             for shard in shards:
-                state.update(_read_file(folder / shard))
+                state.update(read_file(folder / shard))
             return state
     raise UserError(f"{folder} holds neither {SAFE} nor {PICKLED}; give a folder with weights")
 
@@ -51,17 +53,39 @@ def _read_index(path: Path) -> dict[str, str]:
         raise UserError(f"{path} is not an index of weight files; fetch it again") from error
 
 
-def _read_file(path: Path) -> dict[str, Tensor]:
+def read_file(path: Path) -> dict[str, Any]:
+    """What one file of weights holds by name: tensors, or for a ``.pth`` whatever stands beside.
+
+    Pickled code is never executed; a file that needs it is refused. Files written by torch 1.6
+    or later are mapped into memory, so that tensors nobody looks at cost nothing.
+
+    Raises:
+        UserError: if it cannot be read, or holds other objects than tensors and plain values.
+    """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (OSError, ValueError, RuntimeError, EOFError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be read ({error}); fetch or save it again") from error
+        return _unpickle(path)
     except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        if found is None:
+            raise UserError(f"{path} is not a file of weights; fetch or save it again") from error
         raise UserError(
-            f"{path} holds more than tensors and is not read; save it as safetensors"
+            f"{path} holds more than tensors ({found[1]}) and is not read, since that could run "
+            "code of its author's; save its tensors alone"
         ) from error
+    except (OSError, ValueError, RuntimeError, EOFError, SafetensorError) as error:
+        reason = str(error).strip().split("\n")[0] or "it is empty"
+        raise UserError(f"{path} cannot be read ({reason}); fetch or save it again") from error
+
+
+def _unpickle(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        zipped = file.read(4) == b"PK\x03\x04"
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    if not isinstance(content, Mapping):
+        raise ValueError(f"it holds a {type(content).__name__}, not tensors by name")
+    return dict(content)
 
 
 def interpolate_positions(positions: Tensor, grid: int) -> Tensor:
@@ -89,6 +113,35 @@ def interpolate_positions(positions: Tensor, grid: int) -> Tensor:
     square = F.interpolate(square, size=(grid, grid), mode="bicubic", align_corners=False)
     patches = square.permute(0, 2, 3, 1).flatten(1, 2).to(positions.dtype)
     return torch.cat([first, patches], dim=1)
+
+
+def misfit(
+    expected: Mapping[str, torch.Size],
+    state: Mapping[str, Tensor],
+    named: Callable[[str], str] = str,
+) -> str:
+    """How a checkpoint's tensors differ from a model's, in words; empty if they do not.
+
+    Args:
+        expected: shapes by name.
+        state: the checkpoint's tensors.
+        named: the name by which the file knows a tensor.
+    """
+    shapes = {
+        named(key): f"{_sizes(state[key].shape)} instead of {_sizes(shape)}"
+        for key, shape in expected.items()
+        if key in state and state[key].shape != shape
+    }
+    faults = {
+        "missing": [named(key) for key in expected.keys() - state.keys()],
+        "unexpected": [named(key) for key in state.keys() - expected.keys()],
+        "of another shape": [f"{name} ({sizes})" for name, sizes in shapes.items()],
+    }
+    return "; ".join(f"{fault}: {first_few(names)}" for fault, names in faults.items() if names)
+
+
+def _sizes(shape: torch.Size) -> str:
+    return " x ".join(map(str, shape)) or "one number"
 
 
 def first_few(names: Iterable[str], count: int = 3) -> str:

@@ -1,4 +1,4 @@
-"""The backbone and its tokenizer, by name: the bundled mini, a folder or a hub id.
+"""The backbone and its tokenizer, by name: mini, a folder, a hub id or an original file.
 
 Builds only what the task uses. A checkpoint's other parts are left out by name; anything
 else that is missing or left over is an error that names it.
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal, overload
+from typing import Literal, NamedTuple, overload
 
 import torch
-from huggingface_hub import snapshot_download
 from torch import Tensor
-from transformers import AutoTokenizer, BlipConfig, PreTrainedTokenizerBase
+from transformers import BlipConfig, PreTrainedTokenizerBase
 
 from aurora_vl.errors import UserError
 from aurora_vl.modeling.architectures import ARCHITECTURES, published_config
@@ -23,10 +23,13 @@ from aurora_vl.modeling.blip import BlipForQuestionAnswering, BlipForRetrieval
 from aurora_vl.modeling.checkpoint import (
     PICKLED,
     POSITIONS,
-    first_few,
     interpolate_positions,
+    misfit,
     read_state,
 )
+from aurora_vl.modeling.hub import find_folder
+from aurora_vl.modeling.original import original_name, read_original
+from aurora_vl.modeling.tokenizer import DEFAULT_TOKENIZER, blip_tokenizer, read_tokenizer
 
 Task = Literal["retrieval", "vqa"]
 BlipModel = BlipForRetrieval | BlipForQuestionAnswering
@@ -40,7 +43,6 @@ _UNUSED = {  # what a task does not use of a checkpoint that holds more
     "retrieval": ("text_decoder.",),
     "vqa": ("vision_proj.", "text_proj.", "itm_head.", "temperature."),
 }
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 _SMALL_FILES = ("*.json", "*.txt", "model*.safetensors")
 
 
@@ -84,7 +86,8 @@ def load(
     """A pre-trained backbone, in evaluation mode on the CPU.
 
     Args:
-        name: ``"mini"`` (bundled), a folder in transformers' layout or a hub id.
+        name: ``"mini"`` (bundled), a folder in transformers' layout, a hub id or one of the
+            ``.pth`` files of BLIP's authors.
         task: ``"retrieval"`` or ``"vqa"``; the checkpoint's parts that the task does not use
             are left out.
         image_size: pixels along a side; another than the checkpoint's interpolates the
@@ -97,14 +100,12 @@ def load(
     """
     if task not in _CLASSES:
         raise UserError(f"unknown task {task!r}; a backbone is loaded for retrieval or vqa")
-    folder = _folder(name)
-    config = _config(folder)
-    state = read_state(folder)
+    config, state, named, _ = read_source(name)
     if image_size is not None:
-        _resize(config, state, image_size)
-    with torch.device("meta"):  # no memory or time for starting values
-        model = _CLASSES[task](config)
-    _fill(model, state, _UNUSED[task], dtype, f"{name} as a model for {task}")
+        resize(config, state, image_size)
+    model = empty_model(task, config)
+    state = {key: value for key, value in state.items() if not key.startswith(_UNUSED[task])}
+    _fill(model, state, dtype, f"{name} as a model for {task}", named)
     model.name_or_path = model.config._name_or_path = os.fspath(name)
     return model.eval()
 
@@ -122,59 +123,93 @@ def load_config(name: str | os.PathLike[str], *, image_size: int | None = None) 
     """
     config = None if Path(name).exists() else published_config(os.fspath(name))
     if config is None:
-        config = _config(_folder(name))
+        file = _file(name)
+        config = read_original(file).config if file else _config(find_backbone(name))
     if image_size is not None:
-        _resize(config, {}, image_size)
+        resize(config, {}, image_size)
     return config
 
 
 def load_tokenizer(name: str | os.PathLike[str]) -> PreTrainedTokenizerBase:
     """The tokenizer that stands beside a backbone's weights, for the same names as ``load``.
 
+    A ``.pth`` file has none beside it: bert-base-uncased's is fetched from the hub.
+
     Raises:
         UserError: if the name leads nowhere or there is no tokenizer.
     """
-    folder = _folder(name)
-    try:
-        if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
-            raise FileNotFoundError(_TOKENIZER_FILES)  # transformers would make an empty one
-        return AutoTokenizer.from_pretrained(folder, use_fast=True, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{folder} holds no tokenizer that can be read; put tokenizer.json and "
-            "tokenizer_config.json beside the weights"
-        ) from error
+    file = _file(name)
+    if file is None:
+        return read_tokenizer(find_backbone(name))
+    way_out = f"make a folder with one by 'aurora convert {file} OUT --tokenizer FOLDER'"
+    return blip_tokenizer(DEFAULT_TOKENIZER, read_original(file).config, way_out)
 
 
-def _folder(name: str | os.PathLike[str]) -> Path:
-    """The folder a backbone's name stands for, downloaded if it is a hub id."""
+class Source(NamedTuple):
+    """A checkpoint as it was read.
+
+    Attributes:
+        config: its configuration.
+        state: its tensors under transformers' names; those of a file may still be on the disk.
+        named: from a name in ``state`` to the checkpoint's own.
+        notes: what was left out or changed in reading, in sentences.
+    """
+
+    config: BlipConfig
+    state: dict[str, Tensor]
+    named: Callable[[str], str]
+    notes: tuple[str, ...]
+
+
+def read_source(name: str | os.PathLike[str]) -> Source:
+    """Read a checkpoint by any of the names that ``load`` takes, without comparing its names.
+
+    Raises:
+        UserError: if the name leads nowhere or the files cannot be read.
+    """
+    file = _file(name)
+    if file is not None:
+        original = read_original(file)
+        return Source(original.config, original.state, original_name, tuple(original.notes))
+    folder = find_backbone(name)
+    config, state = _config(folder), read_state(folder)
+    state = {key: value for key, value in state.items() if not key.endswith(".position_ids")}
+    return Source(config, state, str, ())
+
+
+def empty_model(task: Task, config: BlipConfig) -> BlipModel:
+    """A task's model without values, which takes neither memory nor time."""
+    with torch.device("meta"):
+        return _CLASSES[task](config)
+
+
+def find_backbone(name: str | os.PathLike[str]) -> Path:
+    """The folder a backbone's name stands for, downloaded if it is a hub id.
+
+    Raises:
+        UserError: if the name leads nowhere.
+    """
     text = os.fspath(name)
+    way_out = "give a local folder with config.json and weights"
     if text == MINI:
         return Path(str(files("aurora_vl") / "assets" / "mini"))
-    path = Path(text).expanduser()
-    if path.is_dir():
-        return path
     if text in ARCHITECTURES:
         raise UserError(
-            f"{text} names an architecture, which has no weights; give a folder with config.json "
-            "and weights (aurora params counts without them)"
+            f"{text} names an architecture, which has no weights; {way_out} "
+            "(aurora params counts without them)"
         )
-    if path.suffix == ".pth" or path.is_file():
-        raise UserError(f"{text} is not a folder; give a folder with config.json and weights")
-    if text.count("/") > 1 or text.startswith((".", "/", "~")) or "\\" in text:
-        raise UserError(f"there is no folder {text}; give a folder with config.json and weights")
-    try:
-        folder = Path(snapshot_download(text, allow_patterns=list(_SMALL_FILES)))
-        if not any(folder.glob("model*.safetensors")):
-            stem = Path(PICKLED).stem
-            folder = Path(snapshot_download(text, allow_patterns=[*_SMALL_FILES, f"{stem}*"]))
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(
-            f"{text!r} is no folder here and could not be downloaded from the hub ({reason}); "
-            "give a local folder with config.json and weights, or check the id and the network"
-        ) from error
+    if text.endswith(".pth") and not Path(text).expanduser().is_dir():
+        raise UserError(f"there is no file {text}; give an original BLIP checkpoint that exists")
+    folder = find_folder(text, _SMALL_FILES, way_out)
+    if not Path(text).expanduser().is_dir() and not any(folder.glob("model*.safetensors")):
+        folder = find_folder(text, [*_SMALL_FILES, f"{Path(PICKLED).stem}*"], way_out)
     return folder
+
+
+def _file(name: str | os.PathLike[str]) -> Path | None:
+    """The original checkpoint that a name stands for, if it names a file."""
+    path = Path(name).expanduser()
+    return path if path.is_file() else None
 
 
 def _config(folder: Path) -> BlipConfig:
@@ -194,8 +229,12 @@ def _config(folder: Path) -> BlipConfig:
         raise UserError(f"{path} is not a BLIP configuration ({error})") from error
 
 
-def _resize(config: BlipConfig, state: dict[str, Tensor], image_size: int) -> None:
-    """Fit configuration and positions to pictures of another size."""
+def resize(config: BlipConfig, state: dict[str, Tensor], image_size: int) -> None:
+    """Fit configuration and positions, in place, to pictures of another size.
+
+    Raises:
+        UserError: if the size is not a whole number of patches.
+    """
     patch = config.vision_config.patch_size
     if image_size < patch or image_size % patch:
         raise UserError(f"image size {image_size} is not a multiple of the patch size {patch}")
@@ -207,35 +246,30 @@ def _resize(config: BlipConfig, state: dict[str, Tensor], image_size: int) -> No
             raise UserError(f"{POSITIONS} cannot be interpolated: {error}") from error
 
 
+def share_tied(model: BlipModel, state: dict[str, Tensor]) -> None:
+    """Give both names of each tensor that the model uses twice, where the state has one."""
+    for tied, source in (model._tied_weights_keys or {}).items():
+        for one, other in ((source, tied), (tied, source)):
+            if one in state:
+                state[other] = state[one]
+                break
+
+
 def _fill(
     model: BlipModel,
     state: dict[str, Tensor],
-    unused: tuple[str, ...],
     dtype: torch.dtype,
     what: str,
+    named: Callable[[str], str],
 ) -> None:
     """Put a checkpoint's tensors into a model built without memory, checking every name."""
-    state = {
-        key: value
-        for key, value in state.items()
-        if not key.startswith(unused) and not key.endswith(".position_ids")
-    }
     if isinstance(model, BlipForRetrieval):
         state.setdefault("temperature.weight", torch.tensor(model.temperature.value))
-    for tied, source in (model._tied_weights_keys or {}).items():
-        if source in state:
-            state[tied] = state[source]
+    share_tied(model, state)
     expected = {key: value.shape for key, value in model.state_dict().items()}
-    faults = {
-        "missing": expected.keys() - state.keys(),
-        "unexpected": state.keys() - expected.keys(),
-        "of another shape": {
-            key for key, shape in expected.items() if key in state and state[key].shape != shape
-        },
-    }
-    if any(faults.values()):
-        listed = "; ".join(f"{fault}: {first_few(keys)}" for fault, keys in faults.items() if keys)
-        raise UserError(f"cannot load {what}: {listed}; give a checkpoint of this kind of model")
+    faults = misfit(expected, state, named)
+    if faults:
+        raise UserError(f"cannot load {what}: {faults}; give a checkpoint of this kind of model")
     copies = {key: value.to(dtype, copy=True) for key, value in state.items()}
     model.load_state_dict(copies, assign=True)
     model.tie_weights()
