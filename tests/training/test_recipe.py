@@ -40,8 +40,9 @@ def path(tmp_path: Path) -> Path:
         ),
         (
             OWN + "evaluation: {re_rank: 3}\n",
-            "FILE: unknown key 'evaluation.re_rank'; known there: attend_padding, batch_size, "
-            "frame_aware_evaluation, rerank, score.",
+            "FILE: unknown key 'evaluation.re_rank'; known there: answer_list, answers, "
+            "attend_padding, batch_size, beams, frame_aware_evaluation, inference, max_tokens, "
+            "metric, rerank, score.",
         ),
         (
             "data: {kind: world, world: {sead: 1}}\n",

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError
 
+from aurora_vl.data.text import CAPTION_WORDS, QUESTION_WORDS, VIDEO_CAPTION_WORDS
 from aurora_vl.errors import UserError
 from aurora_vl.tasks.variants import Switches, Variant, switches
 from aurora_vl.training.sections import (
@@ -38,13 +39,19 @@ _LEARNING_RATES = {
     (False, "aurora"): 1.0e-4,
     (False, "full"): 1.0e-5,
 }
+_MAX_WORDS = {
+    "retrieval": CAPTION_WORDS,
+    "video-retrieval": VIDEO_CAPTION_WORDS,
+    "vqa": QUESTION_WORDS,
+    "video-qa": QUESTION_WORDS,
+}
 _SWITCHES = {switch.name for switch in fields(Switches)}
 
 
 class Recipe(Section):
     """A whole run; see `sections` for the keys of each section."""
 
-    task: Literal["retrieval", "video-retrieval"] = "retrieval"
+    task: Literal["retrieval", "video-retrieval", "vqa", "video-qa"] = "retrieval"
     variant: Variant = "mended"
     backbone: str = MINI
     image_size: int | None = Field(None, ge=16)
@@ -63,6 +70,11 @@ class Recipe(Section):
             for name in _SWITCHES & type(section).model_fields.keys()
         }
         return switches(self.variant, **given)
+
+    @property
+    def max_words(self) -> int:
+        """How many words of a text are kept."""
+        return self.data.max_words or _MAX_WORDS[self.task]
 
     @property
     def output(self) -> Path:
@@ -221,7 +233,7 @@ def _resolved(recipe: Recipe, name: str) -> Recipe:
             "output": training.output or Path("runs") / name,
         }
     )
-    data = recipe.data
+    data = recipe.data.model_copy(update={"max_words": recipe.max_words})
     if data.kind == "world" and data.annotations is None:
         world = data.world
         folder = (

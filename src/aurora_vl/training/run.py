@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 import yaml
+from peft import PeftModel
 from torch import nn
 from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.integrations import TensorBoardCallback
@@ -43,6 +44,7 @@ from aurora_vl.training.building import (
     save_adapter,
 )
 from aurora_vl.training.kinds import Outcome, kind_of
+from aurora_vl.training.model_card import TrainingFacts, write_card
 from aurora_vl.training.recipe import Recipe, save_recipe, write_text
 from aurora_vl.training.trainer import AuroraTrainer, StepProgress, newest_checkpoint
 
@@ -111,7 +113,7 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
     outcome = _score(recipe, model, tokenizer, splits)
     content = _metrics(recipe, model, outcome, splits.scored, time.perf_counter() - start)
     if rank() == 0:
-        _save_whole(model, out / "adapter", recipe)
+        _save_whole(model, out / "adapter", recipe, content, _facts(trainer))
         write_text(out / "history.json", json.dumps(trainer.state.log_history, indent=1) + "\n")
         _write_predictions(out, outcome)
         write_text(out / "metrics.json", json.dumps(content, indent=1) + "\n")
@@ -201,7 +203,7 @@ def _trainer(
         args=arguments,
         train_dataset=train_set,
         eval_dataset=splits.val,  # Trainer asks for one; `validate` has its own
-        data_collator=task.collator(recipe, tokenizer),
+        data_collator=task.collator(recipe, model, tokenizer),
         augment=build_augment(recipe),
         heads=[p for n, p in model.named_parameters() if p.requires_grad and part_of(n) == "heads"],
         head_learning_rate=settings.head_learning_rate,
@@ -302,11 +304,21 @@ def versions() -> dict[str, str]:
     }
 
 
-def _save_whole(model: nn.Module, folder: Path, recipe: Recipe) -> None:
+def _facts(trainer: AuroraTrainer) -> TrainingFacts:
+    state, arguments = trainer.state, trainer.args
+    kept = state.best_global_step if arguments.load_best_model_at_end else None
+    return TrainingFacts(state.global_step, kept, len(trainer.train_dataset), arguments.world_size)
+
+
+def _save_whole(
+    model: nn.Module, folder: Path, recipe: Recipe, content: dict[str, Any], facts: TrainingFacts
+) -> None:
     """Write the adapter's folder beside its name and rename it when it is complete."""
     staging = folder.with_name(f".{folder.name}")
     shutil.rmtree(staging, ignore_errors=True)
     save_adapter(model, staging, recipe)
+    if isinstance(model, PeftModel):
+        write_card(staging, recipe, kind_of(recipe).model, content, facts)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(staging, folder)
 

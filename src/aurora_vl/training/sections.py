@@ -85,7 +85,11 @@ class DataSection(Section):
     `annotations` and `media` are folders; for `kind: world` both are made under `annotations`.
     `augmentation` is none, safe (nothing that makes a caption false) or full (flip and
     RandAugment); `crop` is the smallest share of the area a random crop keeps, 1 for no crop;
-    `frames` are taken of a video.
+    `frames` are taken of a video. `max_words` of a text are kept, by default 30 of a picture's
+    caption, 40 of a video's, 50 of a question.
+
+    For questions: `train_on` and `scored` choose splits, left out the benchmark's usual ones;
+    `visual_genome` is the folder of its pictures, whose `vg_qa.json` is then trained on too.
     """
 
     kind: Literal["coco", "flickr30k", "msrvtt", "didemo", "vqav2", "msrvtt-qa", "jsonl", "world"]
@@ -93,9 +97,12 @@ class DataSection(Section):
     media: Path | None = None
     augmentation: Literal["none", "safe", "full"] = "safe"
     crop: float = Field(0.5, gt=0, le=1)
-    max_words: int = Field(30, ge=1)
+    max_words: int | None = Field(None, ge=1)
     workers: int = Field(0, ge=0)
     frames: int = Field(8, ge=1)
+    train_on: Literal["train", "train+val"] = "train"
+    scored: Literal["val", "test", "test-dev"] | None = None
+    visual_genome: Path | None = None
     world: WorldSection = WorldSection()
 
     @model_validator(mode="after")
@@ -137,11 +144,22 @@ class EvaluationSection(Section):
     """`rerank` candidates go from the first stage (features) to the second (matching).
 
     `score` is what orders them there: itm, the matching logit alone, or itm+itc, plus the cosine.
-    The last two are switches.
+
+    Questions are answered by `inference`: rank chooses among the `rerank` answers whose first token
+    is likeliest, of a list: `answer_list` (a JSON list of texts), else the data set's own, else the
+    `answers` commonest of training; generate writes with `beams` (1: greedy) up to `max_tokens`.
+    `metric` is vqa (the official score of ten answers) or exact; left out the data set's own.
+    The last two keys are switches.
     """
 
     rerank: int = Field(128, ge=0)
     score: Literal["itm", "itm+itc"] = "itm+itc"
     batch_size: int = Field(64, ge=1)
+    inference: Literal["rank", "generate"] = "rank"
+    answer_list: Path | None = None
+    answers: int = Field(3128, ge=1)
+    beams: int = Field(1, ge=1)
+    max_tokens: int = Field(10, ge=2)
+    metric: Literal["vqa", "exact"] | None = None
     attend_padding: bool | None = None
     frame_aware_evaluation: bool | None = None

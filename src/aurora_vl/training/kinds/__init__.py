@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from aurora_vl.training.kinds.answering import AnsweringKind
 from aurora_vl.training.kinds.base import Outcome, TaskKind
 from aurora_vl.training.kinds.retrieval import RetrievalKind
 from aurora_vl.training.recipe import Recipe
@@ -13,6 +14,8 @@ __all__ = ["KINDS", "Outcome", "TaskKind", "kind_of"]
 KINDS: dict[str, TaskKind[Any]] = {
     "retrieval": RetrievalKind(world="coco"),
     "video-retrieval": RetrievalKind(world="msrvtt"),
+    "vqa": AnsweringKind(world="vqav2"),
+    "video-qa": AnsweringKind(world="msrvtt-qa"),
 }
 
 

@@ -84,7 +84,9 @@ class TaskKind(ABC, Generic[R]):
         """The training items, a `TrainSet`."""
 
     @abstractmethod
-    def collator(self, recipe: Recipe, tokenizer: Any) -> Callable[[Any], dict[str, Any]]:
+    def collator(
+        self, recipe: Recipe, model: nn.Module, tokenizer: Any
+    ) -> Callable[[Any], dict[str, Any]]:
         """What makes a batch of items."""
 
     @abstractmethod

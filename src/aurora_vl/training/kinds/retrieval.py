@@ -77,10 +77,12 @@ class RetrievalKind(TaskKind[CaptionedMedia]):
             records,
             ImageTransform(image_size, recipe.data.crop_scale),
             seed=recipe.training.seed,
-            max_words=recipe.data.max_words,
+            max_words=recipe.max_words,
         )
 
-    def collator(self, recipe: Recipe, tokenizer: Any) -> Callable[[Any], dict[str, Any]]:
+    def collator(
+        self, recipe: Recipe, model: nn.Module, tokenizer: Any
+    ) -> Callable[[Any], dict[str, Any]]:
         """Captions become ids."""
         return RetrievalCollator(tokenizer)
 
@@ -116,7 +118,7 @@ class RetrievalKind(TaskKind[CaptionedMedia]):
             rerank=settings.rerank,
             score=settings.score,
             batch_size=settings.batch_size,
-            max_words=recipe.data.max_words,
+            max_words=recipe.max_words,
             progress=progress,
         )
         return RetrievalOutcome(result, records)

@@ -1,0 +1,200 @@
+"""Question answering as a kind of task, on pictures and on videos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import nn
+from torch.utils.data import Dataset
+
+from aurora_vl.data.answers import answer_vocabulary
+from aurora_vl.data.questions import QuestionCollator, QuestionTrainSet
+from aurora_vl.data.readers import SplitChoice, read_questions
+from aurora_vl.data.readers.files import as_list, read_json
+from aurora_vl.data.records import QuestionRecord, Splits
+from aurora_vl.data.transforms import ImageTransform
+from aurora_vl.errors import UserError
+from aurora_vl.evaluation.answering import (
+    Answer,
+    AnsweringPlan,
+    accuracies_by,
+    answer_blindly,
+    answer_questions,
+    answer_scores,
+    commonest_answers,
+    percent,
+    result_rows,
+)
+from aurora_vl.evaluation.vqa_metric import METRICS
+from aurora_vl.modeling.blip import BlipForQuestionAnswering
+from aurora_vl.tasks.question_answering import QuestionAnsweringTask, answering_backbone
+from aurora_vl.tasks.variants import Switches
+from aurora_vl.training.kinds.base import Progress, TaskKind
+from aurora_vl.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class AnsweringOutcome:
+    """Answers to questions and, where the questions have answers, their scores.
+
+    Attributes:
+        records: the questions.
+        answers: one each.
+        scores: one each, between 0 and 1; None where the answers are the server's secret.
+        details: as in `Outcome`.
+    """
+
+    records: Sequence[QuestionRecord]
+    answers: Sequence[Answer]
+    scores: Sequence[float] | None
+    details: dict[str, Any]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """`accuracy`, where there is something to compare with."""
+        return {} if self.scores is None else {"accuracy": percent(self.scores)}
+
+    def files(self) -> dict[str, Any]:
+        """`results.json` for the benchmark's server, and predictions beside what is right."""
+        scores: Sequence[float | None] = self.scores or [None] * len(self.records)
+        told = [
+            {
+                "question_id": record.question_id,
+                "media": record.media_id,
+                "question": record.question,
+                "answer": answer.answer,
+                "log_likelihood": round(answer.log_likelihood, 4),
+                "answers": list(record.answers),
+                "score": score,
+            }
+            for record, answer, score in zip(self.records, self.answers, scores, strict=True)
+        ]
+        return {
+            "results.json": result_rows(self.records, self.answers),
+            "predictions.json": told,
+        }
+
+
+class AnsweringKind(TaskKind[QuestionRecord]):
+    """Questions about pictures or videos."""
+
+    model = "vqa"
+    backbone = BlipForQuestionAnswering
+    primary = "accuracy"
+    curves: ClassVar = {"loss": "Answers", "eval_accuracy": "Accuracy"}
+
+    def read(
+        self, recipe: Recipe, layout: str, annotations: Path, media: Path
+    ) -> Splits[QuestionRecord]:
+        """Questions, their votes and, where there is one, the list of answers."""
+        data = recipe.data
+        return read_questions(
+            layout,
+            annotations,
+            media,
+            seed=recipe.training.seed,
+            choice=SplitChoice(data.train_on, data.scored),
+            genome=data.visual_genome,
+        )
+
+    def heads(self, switches: Switches) -> list[str]:
+        """None: the decoder's head is the frozen word embedding."""
+        return []
+
+    def train_set(
+        self, recipe: Recipe, records: Sequence[QuestionRecord], image_size: int
+    ) -> Dataset[Any]:
+        """One item per question."""
+        return QuestionTrainSet(
+            records,
+            ImageTransform(image_size, recipe.data.crop_scale),
+            seed=recipe.training.seed,
+            max_words=recipe.max_words,
+            answer_weight=recipe.objective.answer_weight,
+            genome_weight=recipe.objective.visual_genome_weight,
+        )
+
+    def collator(
+        self, recipe: Recipe, model: nn.Module, tokenizer: Any
+    ) -> Callable[[Any], dict[str, Any]]:
+        """Questions and answers become ids."""
+        start = answering_backbone(model).config.text_config.bos_token_id
+        return QuestionCollator(tokenizer, start)
+
+    def module(self, recipe: Recipe, model: nn.Module, items: int, epoch_steps: int) -> nn.Module:
+        """The likelihood of the answers, by votes."""
+        return QuestionAnsweringTask(model, recipe.switches.answering())
+
+    def score(
+        self,
+        recipe: Recipe,
+        model: nn.Module,
+        tokenizer: Any,
+        splits: Splits[QuestionRecord],
+        records: Sequence[QuestionRecord],
+        *,
+        final: bool,
+        progress: Progress | None = None,
+    ) -> AnsweringOutcome:
+        """Answer the questions and, if they have answers, compare."""
+        plan = answering_plan(recipe, splits)
+        answers = answer_questions(model, tokenizer, records, plan, progress=progress)
+        if not all(record.answers for record in records):
+            return AnsweringOutcome(records, answers, None, {})
+        metric = METRICS[recipe.evaluation.metric or _usual_metric(recipe, self.world)]
+        scores = answer_scores(records, [answer.answer for answer in answers], metric)
+        details: dict[str, Any] = {}
+        if final:
+            blind = answer_blindly(model, tokenizer, records, plan)
+            others = {
+                **commonest_answers(splits.train, records),
+                "blind": [answer.answer for answer in blind],
+            }
+            details = {
+                "by_answer_type": accuracies_by([r.answer_type for r in records], scores),
+                "by_question_type": accuracies_by([r.question_type for r in records], scores),
+                "baselines": {
+                    name: percent(answer_scores(records, told, metric))
+                    for name, told in others.items()
+                },
+            }
+        return AnsweringOutcome(records, answers, scores, details)
+
+
+def answering_plan(recipe: Recipe, splits: Splits[QuestionRecord]) -> AnsweringPlan:
+    """How a recipe's questions are answered, and with which answers to choose from."""
+    settings = recipe.evaluation
+    return AnsweringPlan(
+        inference=settings.inference,
+        candidates=candidate_answers(recipe, splits) if settings.inference == "rank" else (),
+        top=settings.rerank,
+        beams=settings.beams,
+        max_tokens=settings.max_tokens,
+        attend_padding=bool(settings.attend_padding),
+        batch_size=settings.batch_size,
+        max_words=recipe.max_words,
+    )
+
+
+def candidate_answers(recipe: Recipe, splits: Splits[QuestionRecord]) -> Sequence[str]:
+    """The answers to choose from: the recipe's list, the data set's, or training's commonest."""
+    path = recipe.evaluation.answer_list
+    if path is None:
+        return splits.answer_list or answer_vocabulary(splits.train, recipe.evaluation.answers)
+    listed = as_list(read_json(path), str(path))
+    if not listed or not all(isinstance(answer, str) and answer.strip() for answer in listed):
+        raise UserError(
+            f"evaluation.answer_list {path} must be a list of texts, none of them empty"
+        )
+    return listed
+
+
+def _usual_metric(recipe: Recipe, world: str) -> str:
+    """VQAv2 has ten answers and its own score; elsewhere an answer is right or wrong."""
+    layout = (
+        (recipe.data.world.layout or world) if recipe.data.kind == "world" else recipe.data.kind
+    )
+    return "vqa" if layout == "vqav2" else "exact"
