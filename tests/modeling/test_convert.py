@@ -399,10 +399,12 @@ def test_files_without_tensors_by_name(content: Any, words: str, tmp_path: Path)
         convert(tmp_path / "x.pth", tmp_path / "out", tokenizer=words)
 
 
-def test_a_folder_in_use_is_left_alone(retrieval: State, words: str, tmp_path: Path) -> None:
+def test_a_folder_in_use_is_left_alone(
+    retrieval: State, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = save_original(tmp_path / "x.pth", retrieval)
-    used, empty = tmp_path / "used", tmp_path / "empty"
-    for folder in (used, empty):
+    used, empty, here = tmp_path / "used", tmp_path / "empty", tmp_path / "here"
+    for folder in (used, empty, here):
         folder.mkdir()
     (used / "notes.txt").write_text("mine")
     for taken in (used, file):
@@ -411,6 +413,9 @@ def test_a_folder_in_use_is_left_alone(retrieval: State, words: str, tmp_path: P
     assert [path.name for path in used.iterdir()] == ["notes.txt"]
     assert convert(file, empty, tokenizer=words).folder == empty
     assert convert(file, tmp_path / "a" / "new", tokenizer=words).folder.is_dir()
+    monkeypatch.chdir(here)
+    convert(file, Path("."), tokenizer=words)
+    assert (here / "config.json").is_file()
 
 
 def test_nothing_is_left_when_writing_fails(

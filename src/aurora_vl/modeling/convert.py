@@ -167,6 +167,7 @@ def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
 @contextmanager
 def _whole_folder(out: Path) -> Iterator[Path]:
     """A folder to write into that becomes ``out`` when the block ends well, and else vanishes."""
+    out = out.resolve()  # "." has no name
     out.parent.mkdir(parents=True, exist_ok=True)
     staging = out.with_name(f".{out.name}.{os.getpid()}.unfinished")
     staging.mkdir()
