@@ -3,7 +3,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := video,train,report,dev
+EXTRAS := video,train,report
+INSTALL = $(BIN)/python -m pip install --quiet -c constraints.txt
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 .DEFAULT_GOAL := help
@@ -15,13 +16,13 @@ help: ## list these targets
 demo: .venv/.installed ## tune the bundled model on generated pictures; results go to demo/
 	$(BIN)/aurora demo --out demo
 
-test: .venv/.installed ## run the tests
+test: .venv/.installed-dev ## run the tests
 	$(PYTEST)
 
-test-all: .venv/.installed ## run the tests, the long ones included
+test-all: .venv/.installed-dev ## run the tests, the long ones included
 	$(PYTEST) -m "" --timeout 3600
 
-check: .venv/.installed ## lint, formatting, types, direction of imports
+check: .venv/.installed-dev ## lint, formatting, types, direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -40,10 +41,14 @@ $(BIN)/python:
 
 # The build tools come first and without isolation, so that constraints.txt holds for them too.
 .venv/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -c constraints.txt hatchling editables
-	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[$(EXTRAS)]'
+	$(INSTALL) hatchling editables
+	$(INSTALL) --no-build-isolation -e '.[$(EXTRAS)]'
+	@touch $@
+
+.venv/.installed-dev: .venv/.installed
+	$(INSTALL) --no-build-isolation -e '.[$(EXTRAS),dev]'
 	@touch $@
 
 .venv/.installed-docs: .venv/.installed
-	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[docs]'
+	$(INSTALL) --no-build-isolation -e '.[$(EXTRAS),docs]'
 	@touch $@
