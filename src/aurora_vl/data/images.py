@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from aurora_vl.data.paths import require_file
 from aurora_vl.errors import UserError
 
 MAX_PIXELS = 89_478_485
@@ -50,7 +51,7 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
         UserError: the file is absent, unreadable, empty, truncated, no picture or too large.
     """
     path = Path(path)
-    _refuse_non_files(path)
+    require_file(path, "picture")
     try:
         with Image.open(path, formats=_FORMATS) as image:
             _refuse_bombs(path, image.width * image.height, max_pixels)
@@ -74,19 +75,6 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
             f"{path} is damaged and cannot be decoded ({error}): replace the file or take it out "
             "of the annotations"
         ) from error
-
-
-def _refuse_non_files(path: Path) -> None:
-    try:
-        size = path.stat().st_size
-    except (OSError, ValueError):  # ValueError: a NUL character in the name
-        raise UserError(
-            f"{path} does not exist: check data.media and the paths in the annotations"
-        ) from None
-    if path.is_dir():
-        raise UserError(f"{path} is a folder where a picture was expected")
-    if size == 0:
-        raise UserError(f"{path} is empty (0 bytes): replace the file or take it out")
 
 
 def _refuse_bombs(path: Path, pixels: int, max_pixels: int) -> None:
@@ -117,11 +105,12 @@ def _to_rgb(image: Image.Image, file_format: str | None) -> Image.Image:
         grey = _scale_grey(np.asarray(image), 65535.0 if sixteen_bit else None)
         return Image.fromarray(grey).convert("RGB")
     if image.has_transparency_data:
-        return _on_white(image)
+        return on_white(image)
     return image.convert("RGB")
 
 
-def _on_white(image: Image.Image) -> Image.Image:
+def on_white(image: Image.Image) -> Image.Image:
+    """Lay a picture with transparency on white."""
     layer = image.convert("RGBA")
     white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
     return Image.alpha_composite(white, layer).convert("RGB")
