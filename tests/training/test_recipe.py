@@ -9,6 +9,7 @@ import pytest
 
 from aurora_vl.errors import UserError
 from aurora_vl.tasks.variants import switches
+from aurora_vl.training.methods import METHODS
 from aurora_vl.training.recipe import bundled_recipes, load_recipe, save_recipe, write_text
 
 OWN = "data: {kind: jsonl, annotations: notes, media: pictures}\n"
@@ -46,8 +47,8 @@ def path(tmp_path: Path) -> Path:
         ),
         (
             "data: {kind: world, world: {sead: 1}}\n",
-            "FILE: unknown key 'data.world.sead'; known there: captions, layout, phrasing, seed, "
-            "style, test, train, val.",
+            "FILE: unknown key 'data.world.sead'; known there: captions, layout, phrasing, "
+            "questions, seed, style, test, train, val.",
         ),
         ("task: retrieval\n", "FILE: the key 'data' is missing."),
         (
@@ -77,8 +78,8 @@ def path(tmp_path: Path) -> Path:
             "FILE: 'adapter.dropout': input should be less than 1, not 1.",
         ),
         (
-            OWN + "adapter: {method: lora}\n",
-            "FILE: 'adapter.method': input should be 'aurora', 'full' or 'none', not 'lora'.",
+            OWN + "adapter: {method: lara}\n",
+            "FILE: 'adapter.method': must be one of " + ", ".join(METHODS) + ", not 'lara'.",
         ),
         (
             OWN + "training: {learning_rate: .nan}\n",

@@ -43,6 +43,7 @@ class MomentumCopy(nn.Module):
         self._names = {name: name.replace(".", "/") for name in trained}
         for name, parameter in trained.items():
             self.register_buffer(self._names[name], parameter.detach().clone())
+        self._first = _first_names(model)
 
     def values(self) -> dict[str, Tensor]:
         """The averages by the model's parameter names."""
@@ -66,9 +67,23 @@ class MomentumCopy(nn.Module):
             average.lerp_(value, (1.0 - decay).to(value.dtype))
 
     @torch.no_grad()
-    def call(self, model: nn.Module, *args: Any) -> Any:
-        """`model(*args)` with the averages in place of the live parameters, without gradient."""
-        return torch.func.functional_call(model, self.values(), args)
+    def call(self, model: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """The model's output with the averages in place of the live values, without gradient."""
+        averages = self.values()
+        replaced = {n: averages[first] for n, first in self._first.items() if first in averages}
+        # Every place is named once: torch's own tying would swap a module that is registered
+        # several times as often, and leave the average in it.
+        return torch.func.functional_call(model, replaced, args, kwargs, tie_weights=False)
+
+
+def _first_names(model: nn.Module) -> dict[str, str]:
+    """For every place that holds a parameter, the name under which the model lists it."""
+    listed = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {
+        f"{path}.{name}" if path else name: listed[id(parameter)]
+        for path, module in model.named_modules()
+        for name, parameter in module.named_parameters(recurse=False)
+    }
 
 
 def shared_factors(model: nn.Module) -> list[str]:

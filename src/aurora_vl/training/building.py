@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model
+from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
+from peft.tuners.ln_tuning.layer import LNTuningLayer
 from safetensors import SafetensorError
 from torch import nn
 
@@ -20,11 +22,16 @@ from aurora_vl.data.augment import Augment
 from aurora_vl.errors import UserError
 from aurora_vl.modeling.load import BlipModel, load, load_tokenizer
 from aurora_vl.training.kinds import kind_of
+from aurora_vl.training.methods import METHODS, Request
 from aurora_vl.training.recipe import Recipe
-from aurora_vl.tuner.config import AuroraConfig
 
 HEADS = ("vision_proj", "text_proj", "itm_head")
+ADAPTER_PREFIXES = tuple(sorted(set(PEFT_TYPE_TO_PREFIX_MAPPING.values())))
+"""What the names of adapters' own parameters begin with."""
 _TEMPERATURE = "temperature"
+# Of PEFT: fixed projections are drawn again from the seed; norms have no in and out sizes.
+_HARMLESS = "Specified to not (save|load) .*|Unsupported layer type .*LayerNorm"
+_MISFITS = (ValueError, TypeError, RuntimeError)
 _ADAPTER_FAULTS = (
     RuntimeError,
     ValueError,
@@ -41,7 +48,7 @@ class ParameterCount:
     """Numbers of a model in use.
 
     Attributes:
-        factors: the adapter's shared factors, cores and modes.
+        factors: the adapter's own numbers; of Aurora its shared factors, cores and modes.
         gates: query gates.
         heads: projections, matching head and temperature, where they are trained.
         backbone: trained numbers of the backbone itself (method full).
@@ -79,21 +86,32 @@ def load_backbone(recipe: Recipe) -> BlipModel:
 def prepare(backbone: BlipModel, recipe: Recipe) -> nn.Module:
     """The backbone with what the recipe's method trains, set to require gradients."""
     section, switches = recipe.adapter, recipe.switches
-    if section.method == "none":
-        return backbone.requires_grad_(False)
-    if section.method == "full":
-        backbone.requires_grad_(True)
+    method = METHODS[section.method]
+    if method.config is None:
+        backbone.requires_grad_(section.method != "none")
         for name, module in backbone.named_children():
-            if name == _TEMPERATURE:
+            if name == _TEMPERATURE and section.method != "none":
                 module.requires_grad_(switches.train_temperature)
         return backbone
-    config = AuroraConfig(
-        r=section.rank,
+    asked = Request(
+        method=section.method,
+        backbone=backbone,
+        rank=section.rank or 0,
         dropout=section.dropout,
-        modules_to_save=kind_of(recipe).heads(switches) or None,
-        **switches.adapter(),
+        options=section.options or {},
+        switches=switches,
+        heads=kind_of(recipe).heads(switches),
+        seed=recipe.training.seed,
     )
-    return get_peft_model(backbone, config)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", _HARMLESS)
+            return get_peft_model(backbone, method.config(asked))
+    except _MISFITS as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"adapter.method {section.method} does not fit the backbone {recipe.backbone}: {reason}"
+        ) from None
 
 
 def load_adapter(recipe: Recipe, folder: Path | None) -> nn.Module:
@@ -134,6 +152,7 @@ def attach_adapter(backbone: nn.Module, folder: Path, name: str) -> nn.Module:
     try:
         with warnings.catch_warnings():  # PEFT only warns of lacking tensors
             warnings.filterwarnings("error", "Found missing adapter keys")
+            warnings.filterwarnings("ignore", _HARMLESS)
             return PeftModel.from_pretrained(backbone, str(folder)).eval()
     except _ADAPTER_FAULTS as error:
         reason = " ".join(str(error).split())[:300]
@@ -162,12 +181,16 @@ def inner_backbone(model: nn.Module) -> BlipModel:
 def count_parameters(model: nn.Module) -> ParameterCount:
     """Count what is trained, by part, and all numbers of the model in use.
 
-    The frozen originals that PEFT keeps beside trained heads are not in use and not counted.
+    The frozen originals that PEFT keeps beside trained heads and norms are not in use and not
+    counted.
     """
     counts = dict.fromkeys(("factors", "gates", "heads", "backbone"), 0)
     total = 0
+    replaced = tuple(
+        f"{name}.base_layer." for name, m in model.named_modules() if isinstance(m, LNTuningLayer)
+    )
     for name, parameter in model.named_parameters():
-        if ".original_module." in name:
+        if ".original_module." in name or name.startswith(replaced):
             continue
         total += parameter.numel()
         if parameter.requires_grad:
@@ -177,13 +200,13 @@ def count_parameters(model: nn.Module) -> ParameterCount:
 
 def part_of(name: str) -> str:
     """The part of `ParameterCount` that a trained parameter belongs to, by its name."""
-    if "aurora_gate" in name:
+    parts = name.split(".")
+    if any(part.startswith("aurora_gate") for part in parts):
         return "gates"
-    if "aurora_" in name:
+    if any(part.startswith(ADAPTER_PREFIXES) for part in parts):
         return "factors"
-    return (
-        "heads" if any(head in name.split(".") for head in (*HEADS, _TEMPERATURE)) else "backbone"
-    )
+    heads = ("modules_to_save", *HEADS, _TEMPERATURE)
+    return "heads" if any(head in parts for head in heads) else "backbone"
 
 
 def build_tokenizer(recipe: Recipe) -> Any:

@@ -9,7 +9,13 @@ import torch
 from torch import nn
 
 from aurora_vl.modeling.load import load_config
-from aurora_vl.training.building import ParameterCount, count_parameters, part_of, prepare
+from aurora_vl.training.building import (
+    ADAPTER_PREFIXES,
+    ParameterCount,
+    count_parameters,
+    part_of,
+    prepare,
+)
 from aurora_vl.training.kinds import kind_of
 from aurora_vl.training.recipe import Recipe
 
@@ -102,7 +108,7 @@ def _trained_modules(model: nn.Module, total: int) -> list[TrainedModule]:
 def _module_of(name: str) -> str:
     """As in `aurora_U_768`, `text_encoder.*.aurora_P`, `text_encoder.*.aurora_gate`, `itm_head`."""
     names = [n for n in name.split(".") if n not in ("base_model", "model", "default")]
-    own = next((n for n in names if n.startswith("aurora_")), None)
+    own = next((n for n in names if n.startswith(ADAPTER_PREFIXES)), None)
     if own is None or names[0] == own:
         return names[0]
     return f"{names[0]}.*.{'aurora_gate' if own.startswith('aurora_gate') else own}"

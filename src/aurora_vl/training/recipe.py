@@ -22,6 +22,8 @@ from pydantic import Field, ValidationError
 from aurora_vl.data.text import CAPTION_WORDS, QUESTION_WORDS, VIDEO_CAPTION_WORDS
 from aurora_vl.errors import UserError
 from aurora_vl.tasks.variants import Switches, Variant, switches
+from aurora_vl.training.methods import METHODS
+from aurora_vl.training.methods.adapters import ADAPTERS
 from aurora_vl.training.sections import (
     AdapterSection,
     DataSection,
@@ -32,13 +34,8 @@ from aurora_vl.training.sections import (
 )
 
 MINI = "mini"
-# Tuned on the generated world for the mini foundation; the paper's for full-size backbones.
-_LEARNING_RATES = {
-    (True, "aurora"): 1.0e-2,
-    (True, "full"): 1.0e-3,
-    (False, "aurora"): 1.0e-4,
-    (False, "full"): 1.0e-5,
-}
+# Of the heads beside an adapter: on the mini foundation, and at most on larger backbones.
+_HEAD_RATE, _LARGEST_HEAD_RATE = 1.0e-3, 1.0e-4
 _MAX_WORDS = {
     "retrieval": CAPTION_WORDS,
     "video-retrieval": VIDEO_CAPTION_WORDS,
@@ -217,22 +214,9 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
 
 
 def _resolved(recipe: Recipe, name: str) -> Recipe:
-    training = recipe.training
-    method = recipe.adapter.method
-    rate = training.learning_rate
-    if rate is None and method != "none":
-        rate = _LEARNING_RATES[recipe.backbone == MINI, method]
-    head_rate = training.head_learning_rate
-    if head_rate is None:
-        tuned = recipe.backbone == MINI and method == "aurora"
-        head_rate = _LEARNING_RATES[True, "full"] if tuned else rate
-    training = training.model_copy(
-        update={
-            "learning_rate": rate,
-            "head_learning_rate": head_rate,
-            "output": training.output or Path("runs") / name,
-        }
-    )
+    recipe = _with_usual_values(recipe)
+    output = recipe.training.output or Path("runs") / name
+    training = recipe.training.model_copy(update={"output": output})
     data = recipe.data.model_copy(update={"max_words": recipe.max_words})
     if data.kind == "world" and data.annotations is None:
         world = data.world
@@ -245,6 +229,28 @@ def _resolved(recipe: Recipe, name: str) -> Recipe:
         )
         data = data.model_copy(update={"annotations": folder})
     return _switched(recipe.model_copy(update={"training": training, "data": data}), name)
+
+
+def _with_usual_values(recipe: Recipe) -> Recipe:
+    """The recipe with its method's usual rank and learning rates where they were left out."""
+    adapter, training, mini = recipe.adapter, recipe.training, recipe.backbone == MINI
+    method = METHODS[adapter.method]
+    rate = training.learning_rate or method.rate(mini=mini)
+    head_rate = training.head_learning_rate
+    if head_rate is None:
+        head_rate = rate
+        if mini and method in ADAPTERS:
+            head_rate = _HEAD_RATE
+        elif rate is not None and method in ADAPTERS and method.name != "aurora":
+            head_rate = min(rate, _LARGEST_HEAD_RATE)
+    rates = {"learning_rate": rate, "head_learning_rate": head_rate}
+    rank = adapter.rank or method.rank(mini=mini)
+    return recipe.model_copy(
+        update={
+            "adapter": adapter.model_copy(update={"rank": rank}),
+            "training": training.model_copy(update=rates),
+        }
+    )
 
 
 def _switched(recipe: Recipe, name: str) -> Recipe:

@@ -7,9 +7,11 @@ decides it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from aurora_vl.training.methods import METHODS
 
 
 class Section(BaseModel):
@@ -21,19 +23,28 @@ class Section(BaseModel):
 class AdapterSection(Section):
     """What is trained.
 
-    `method` is aurora, full (everything) or none (zero-shot); the other keys are Aurora's, see
-    `aurora_vl.tuner.config.AuroraConfig`. Those from `core` on are switches.
+    `method` is one of `aurora_vl.training.methods.METHODS`; `rank` left out is its usual one.
+    `options` are further arguments of the method's PEFT configuration, such as `target_modules`.
+    The keys from `core` on are switches of Aurora, see `aurora_vl.tuner.config.AuroraConfig`.
     """
 
-    method: Literal["aurora", "full", "none"] = "aurora"
-    rank: int = Field(32, ge=1)
+    method: str = "aurora"
+    rank: int | None = Field(None, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
+    options: dict[str, Any] | None = None
     core: Literal["cp", "tucker"] | None = None
     mlp_core: Literal["per_slice", "interleaved"] | None = None
     gqt: Literal["released", "gated", "off"] | None = None
     gqt_start: Literal["zero", "normal"] | None = None
     init: Literal["ours", "released"] | None = None
     dropout_at: Literal["rank", "released"] | None = None
+
+    @field_validator("method")
+    @classmethod
+    def _method_is_known(cls, name: str) -> str:
+        if name not in METHODS:
+            raise ValueError(f"must be one of {', '.join(METHODS)}")
+        return name
 
 
 class ObjectiveSection(Section):
@@ -77,6 +88,7 @@ class WorldSection(Section):
     val: int = Field(200, ge=1)
     test: int = Field(400, ge=1)
     captions: int = Field(2, ge=1)
+    questions: int = Field(4, ge=1)
 
 
 class DataSection(Section):

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING, PeftConfig
 from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
+from peft.tuners.tuners_utils import BaseTuner
 
 from aurora_vl.tuner.config import AuroraConfig, AuroraPeftType
 from aurora_vl.tuner.model import AuroraModel
@@ -21,16 +22,31 @@ def register() -> None:
     Raises:
         RuntimeError: another package holds the name.
     """
+    register_kind(AuroraPeftType.AURORA, AuroraConfig, AuroraModel)
+
+
+def register_kind(kind: Any, config: type[PeftConfig], tuner: type[BaseTuner]) -> None:
+    """Make PEFT know a kind of adapter under a name of its own.
+
+    Args:
+        kind: the member of a one-member str Enum.
+        config: the class of its configurations.
+        tuner: the class that puts it on a model.
+
+    Raises:
+        RuntimeError: another package holds the name.
+    """
     entries: list[tuple[dict[Any, Any], Any]] = [
-        (PEFT_TYPE_TO_CONFIG_MAPPING, AuroraConfig),
-        (PEFT_TYPE_TO_TUNER_MAPPING, AuroraModel),
-        (PEFT_TYPE_TO_PREFIX_MAPPING, AuroraModel.prefix),
+        (PEFT_TYPE_TO_CONFIG_MAPPING, config),
+        (PEFT_TYPE_TO_TUNER_MAPPING, tuner),
+        (PEFT_TYPE_TO_PREFIX_MAPPING, tuner.prefix),
     ]
     for table, ours in entries:
-        held = table.get(AuroraPeftType.AURORA, ours)
+        held = table.get(kind, ours)
         if held is not ours:
             raise RuntimeError(
-                f"PEFT's name 'AURORA' is already taken by {held!r}: import only one of the two."
+                f"PEFT's name {kind.value!r} is already taken by {held!r}: "
+                "import only one of the two."
             )
     for table, ours in entries:
-        table[AuroraPeftType.AURORA] = ours
+        table[kind] = ours
