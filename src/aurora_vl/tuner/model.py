@@ -21,7 +21,13 @@ from aurora_vl.tuner.config import AuroraConfig
 from aurora_vl.tuner.gqt import AuroraQueryGate, QuerySlot
 from aurora_vl.tuner.layer import BASE_ROWS, AuroraLayer, AuroraLinear
 from aurora_vl.tuner.layout import BlockLayout
-from aurora_vl.tuner.targets import DEFAULT_TARGETS, config_widths, is_mlp, square_widths
+from aurora_vl.tuner.targets import (
+    CONV1D_MODELS,
+    DEFAULT_TARGETS,
+    config_widths,
+    is_mlp,
+    square_widths,
+)
 
 _PACKED = nn.MultiheadAttention
 _LOW_PRECISION = ("float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
@@ -58,6 +64,12 @@ class AuroraModel(BaseTuner):
     ) -> AuroraConfig:
         known = self.target_module_mapping
         model_type = model_config.get("model_type")
+        if peft_config.target_modules is None and model_type in CONV1D_MODELS:
+            raise ValueError(
+                f"Aurora adapts nn.Linear only, and a model of type {model_type!r} is made of "
+                "Conv1D: name its nn.Linear maps, if it has any, in `target_modules`, or take "
+                "another model."
+            )
         if peft_config.target_modules is None and model_type not in known:
             raise ValueError(
                 f"Aurora has no default targets for model type {model_type!r}: set "

@@ -23,12 +23,22 @@ _BLIP_2 = (
     rf"(.*\.)?vision_model\..*\.{_VISION_SUFFIXES}|(.*\.)?qformer\..*\.(query|key|value)"
     r"|(.*\.)?language_model\..*\.([qkv]_proj|[qkv])"
 )
+# Language models whose attention has the three maps apart, with as many key heads as query heads or
+# fewer.
+_CAUSAL = (
+    *("llama", "llama4_text", "mistral", "ministral", "ministral3", "mixtral"),
+    *("qwen2", "qwen2_moe", "qwen3", "qwen3_moe"),
+    *("gemma", "gemma2", "gemma3_text", "gemma4_text", "phi", "phimoe"),
+    *("olmo", "olmo2", "olmo3", "smollm3", "stablelm", "starcoder2", "granite"),
+    *("cohere", "cohere2", "glm", "glm4", "exaone4", "nemotron", "gpt_oss", "gptj", "opt"),
+)
 
 DEFAULT_TARGETS: dict[str, list[str] | str] = {
     "blip": _BLIP,
     "blip_vision_model": ["qkv", "projection", "fc1", "fc2"],
     "blip_text_model": ["query", "key", "value"],
     "blip-2": _BLIP_2,
+    "instructblip": _BLIP_2,
     "blip_2_vision_model": ["qkv", "projection", "fc1", "fc2"],
     "blip_2_qformer": ["query", "key", "value"],
     "clip": _TWO_TOWERS,
@@ -39,31 +49,23 @@ DEFAULT_TARGETS: dict[str, list[str] | str] = {
     "siglip_text_model": _QKV,
     "siglip2": _TWO_TOWERS,
     "siglip2_vision_model": [*_QKV, "out_proj", "fc1", "fc2"],
+    "siglip2_text_model": _QKV,
     "vit": _VIT,
     "deit": _VIT,
     "bert": ["query", "key", "value"],
     "roberta": ["query", "key", "value"],
     "xlm-roberta": ["query", "key", "value"],
-    **dict.fromkeys(
-        (
-            "llama",
-            "mistral",
-            "mixtral",
-            "qwen2",
-            "qwen3",
-            "gemma",
-            "gemma2",
-            "gemma3_text",
-            "granite",
-            "olmo2",
-            "smollm3",
-            "stablelm",
-            "opt",
-        ),
-        _QKV,
-    ),
+    "electra": ["query", "key", "value"],
+    "distilbert": ["q_lin", "k_lin", "v_lin"],
+    **dict.fromkeys(_CAUSAL, _QKV),
+    "bloom": ["query_key_value"],
+    "falcon": ["query_key_value"],
+    "gpt_neox": ["query_key_value"],
     "phi3": ["qkv_proj"],
 }
+
+# Their maps are transformers' Conv1D, which is no nn.Linear.
+CONV1D_MODELS = ("gpt2", "imagegpt", "openai-gpt")
 
 _HIDDEN_SIZE_NAMES = ("hidden_size", "d_model", "n_embd")
 
