@@ -12,7 +12,7 @@ Shapes: B rows, L tokens, N patches (or question tokens), H heads, e = d / H, V 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -96,6 +96,22 @@ class CrossKeys:
         return CrossKeys(tuple(key * scale for key in self.keys), self.values, self.mask)
 
 
+class TextRun(NamedTuple):
+    """The next ``texts`` texts of a batch and what they look at, as in ``CrossKeys``."""
+
+    texts: int
+    cross: CrossKeys
+
+
+class _Source(NamedTuple):
+    """What a run of texts looks at in one layer: keys and values (b, H, N, e), and a mask."""
+
+    texts: int
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None
+
+
 def _split_heads(states: Tensor, rows: int, heads: int) -> Tensor:
     """(B, L, d) to (rows, H, B * L / rows, e): texts of one picture stand behind each other."""
     return states.reshape(rows, -1, heads, states.shape[-1] // heads).transpose(1, 2)
@@ -153,14 +169,16 @@ class BlipVisionAttention(nn.Module):
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.projection = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, states: Tensor) -> Tensor:
-        """States (B, N, d) to attended states of the same shape."""
+    def forward(self, states: Tensor, first_only: bool = False) -> Tensor:
+        """States (B, N, d) to attended states of the same shape, or of the first token alone."""
         rows, tokens, width = states.shape
         qkv = self.qkv(states).view(rows, tokens, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, H, N, e) each
+        if first_only:
+            query = query[:, :, :1]
         dropout = self.dropout if self.training else 0.0
         context = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
-        return self.projection(context.transpose(1, 2).reshape(rows, tokens, width))
+        return self.projection(context.transpose(1, 2).reshape(rows, -1, width))
 
 
 class BlipVisionMLP(nn.Module):
@@ -187,9 +205,10 @@ class BlipVisionLayer(GradientCheckpointingLayer):
         self.mlp = BlipVisionMLP(config)
         self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
-    def forward(self, states: Tensor) -> Tensor:
-        """States (B, N, d) to states (B, N, d)."""
-        states = states + self.self_attn(self.layer_norm1(states))
+    def forward(self, states: Tensor, first_only: bool = False) -> Tensor:
+        """States (B, N, d) to states (B, N, d), or (B, 1, d) of the first token alone."""
+        attended = self.self_attn(self.layer_norm1(states), first_only)
+        states = (states[:, :1] if first_only else states) + attended
         return states + self.mlp(self.layer_norm2(states))
 
 
@@ -202,10 +221,11 @@ class BlipVisionEncoder(nn.Module):
             BlipVisionLayer(config) for _ in range(config.num_hidden_layers)
         )
 
-    def forward(self, states: Tensor) -> Tensor:
-        """States (B, N, d) to states (B, N, d)."""
-        for layer in self.layers:
-            states = layer(states)
+    def forward(self, states: Tensor, first_only: bool = False) -> Tensor:
+        """States (B, N, d) to states (B, N, d), or (B, 1, d) of the first token alone."""
+        last = len(self.layers) - 1
+        for index, layer in enumerate(self.layers):
+            states = layer(states, first_only and index == last)
         return states
 
 
@@ -219,24 +239,26 @@ class BlipVisionModel(nn.Module):
         self.encoder = BlipVisionEncoder(config)
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
+    def forward(self, pixel_values: Tensor, first_only: bool = False) -> Tensor:
         """Encode pictures or videos.
 
         Args:
             pixel_values: normalised pixels (B, 3, S, S), S the configuration's image_size, or
                 (B, T, 3, S, S), videos of T frames, each encoded as a picture.
+            first_only: the class tokens' states are all that is wanted, so the last layer leaves
+                out the patches.
 
         Returns:
             The last layer's states after ``post_layernorm``, (B, N, d), class token first; of a
-            video (B, T * N, d), its frames behind each other.
+            video (B, T * N, d), its frames behind each other. N is 1 with ``first_only``.
 
         Raises:
             ValueError: if the pictures have another size.
         """
         if pixel_values.ndim == 5:
-            states = self(pixel_values.flatten(0, 1))  # (B * T, N, d)
+            states = self(pixel_values.flatten(0, 1), first_only)  # (B * T, N, d)
             return states.view(len(pixel_values), -1, states.shape[-1])
-        return self.post_layernorm(self.encoder(self.embeddings(pixel_values)))
+        return self.post_layernorm(self.encoder(self.embeddings(pixel_values), first_only))
 
 
 # ----------------------------------------------------------------------- text encoder, decoder
@@ -307,20 +329,23 @@ class BlipTextProjections(nn.Module):
             _split_heads(self.value(states), rows, self.heads),
         )
 
-    def forward(
-        self, states: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool
-    ) -> Tensor:
-        """Attend from states (B, L, d) to keys of b rows, b a divisor of B; gives (B, L, d)."""
-        query = _split_heads(self.query(states), len(key), self.heads)
+    def forward(self, states: Tensor, sources: Sequence[_Source], causal: bool = False) -> Tensor:
+        """Attend from states (B, L, d), run by run, to the sources; gives (B, L, d)."""
+        queries = self.query(states).split([source.texts for source in sources])
+        contexts = [self._attend(q, source, causal) for q, source in zip(queries, sources)]
+        return contexts[0] if len(contexts) == 1 else torch.cat(contexts)
+
+    def _attend(self, query: Tensor, source: _Source, causal: bool) -> Tensor:
+        """One run's attention from (B, L, d) to keys of b rows, b a divisor of B."""
         context = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=mask,
+            _split_heads(query, len(source.key), self.heads),
+            source.key,
+            source.value,
+            attn_mask=source.mask,
             dropout_p=self.dropout if self.training else 0.0,
             is_causal=causal,
         )
-        return context.transpose(1, 2).reshape(states.shape)
+        return context.transpose(1, 2).reshape(query.shape)
 
 
 class BlipTextResidual(nn.Module):
@@ -345,16 +370,9 @@ class BlipTextAttention(nn.Module):
         self.self = BlipTextProjections(config, key_width)
         self.output = BlipTextResidual(config, config.hidden_size)
 
-    def forward(
-        self,
-        states: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None,
-        causal: bool = False,
-    ) -> Tensor:
-        """Attend from states (B, L, d); gives (B, L, d)."""
-        return self.output(self.self(states, key, value, mask, causal), states)
+    def forward(self, states: Tensor, sources: Sequence[_Source], causal: bool = False) -> Tensor:
+        """Attend from states (B, L, d) to the sources; gives (B, L, d)."""
+        return self.output(self.self(states, sources, causal), states)
 
 
 class BlipTextIntermediate(nn.Module):
@@ -396,19 +414,34 @@ class BlipTextLayer(GradientCheckpointingLayer):
         self,
         states: Tensor,
         masks: _SelfMasks,
-        cross_key: Tensor | None = None,
-        cross_value: Tensor | None = None,
-        cross_mask: Tensor | None = None,
+        first_only: bool = False,
+        runs: Sequence[tuple[int, Tensor | None]] = (),
+        *keys_values: Tensor,
         past_key_values: AnswerCache | None = None,
     ) -> Tensor:
-        """States (B, L, d) to states (B, L, d); cross keys as in ``CrossKeys``."""
+        """One layer.
+
+        Args:
+            states: (B, L, d).
+            masks: of self-attention.
+            first_only: give the first token's state alone, (B, 1, d).
+            runs: number of texts and cross-attention mask of each run.
+            keys_values: key and value of each run, themselves and not in a list, because
+                re-entrant checkpointing follows gradients of direct arguments only.
+            past_key_values: cache.
+        """
         key, value = self.attention.self.keys_values(states)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.index)
-        s = self.attention(states, key, value, masks.attention, masks.plain_causal)
-        if cross_key is None or cross_value is None:
+        if first_only:
+            states = states[:, :1].contiguous()  # what linear maps take without a fold
+        own = _Source(len(states), key, value, masks.attention)
+        s = self.attention(states, (own,), masks.plain_causal)
+        if not runs:
             return self.output(self.intermediate(s), s)
-        c = self.crossattention(s, cross_key, cross_value, cross_mask)
+        pairs = zip(runs, keys_values[::2], keys_values[1::2])
+        sources = [_Source(texts, key, value, mask) for (texts, mask), key, value in pairs]
+        c = self.crossattention(s, sources)
         f = self.output(self.intermediate(c), c)
         if past_key_values is None:
             return self.query_slot(f, s, c, masks.tokens, masks.causal)
@@ -430,21 +463,20 @@ class BlipTextEncoder(nn.Module):
         self,
         states: Tensor,
         masks: _SelfMasks,
-        cross: CrossKeys | None,
+        runs: Sequence[TextRun],
+        first_only: bool,
         past_key_values: AnswerCache | None,
     ) -> Tensor:
-        """States (B, L, d) to states (B, L, d)."""
-        cross_mask = None if cross is None else _token_mask(cross.mask)
+        """States (B, L, d) to states (B, L, d), or (B, 1, d) of the first token alone."""
+        texts_masks = [(run.texts, _token_mask(run.cross.mask)) for run in runs]
+        last = len(self.layer) - 1
         for index, layer in enumerate(self.layer):
-            states = layer(
-                states,
-                masks,
-                None if cross is None else cross.keys[index],
-                None if cross is None else cross.values[index],
-                cross_mask,
-                past_key_values=past_key_values,
-            )
-        return states
+            by_token = getattr(layer.query_slot, "by_token", False)
+            only = first_only and index == last and by_token
+            pairs = [(run.cross.keys[index], run.cross.values[index]) for run in runs]
+            flat = [tensor for pair in pairs for tensor in pair]
+            states = layer(states, masks, only, texts_masks, *flat, past_key_values=past_key_values)
+        return states[:, :1] if first_only else states
 
 
 class BlipTextModel(nn.Module):
@@ -475,32 +507,45 @@ class BlipTextModel(nn.Module):
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
-        cross: CrossKeys | None = None,
+        cross: CrossKeys | Sequence[TextRun] | None = None,
         causal: bool = False,
         past_key_values: AnswerCache | None = None,
+        first_only: bool = False,
     ) -> Tensor:
         """Encode texts.
 
         Args:
             input_ids: (B, L); with a cache only the tokens that are not in it.
             attention_mask: (B, L), with a cache (B, past + L): true or 1 where not padding.
-            cross: what to attend to: B rows, or a divisor of B (see ``CrossKeys``);
-                None runs self-attention alone and no query slot.
+            cross: what to attend to: B rows, or a divisor of B (see ``CrossKeys``); or several
+                such for the runs of texts that the batch is made of. None runs self-attention
+                alone and no query slot.
             causal: whether a token sees only itself and earlier ones.
             past_key_values: cache of the earlier tokens, extended in place; causal only.
+            first_only: the first token's state is all that is wanted, so the last layer leaves
+                out the others; not with ``causal``.
 
         Returns:
-            The last layer's states (B, L, d).
+            The last layer's states (B, L, d), or (B, 1, d) with ``first_only``.
 
         Raises:
-            ValueError: if the rows of ``cross`` do not divide B.
+            ValueError: if the rows of ``cross`` do not divide B, or its runs are not B texts.
         """
-        if cross is not None and len(input_ids) % cross.rows:
-            raise ValueError(f"{len(input_ids)} texts cannot share {cross.rows} rows of keys")
+        runs = (TextRun(len(input_ids), cross),) if isinstance(cross, CrossKeys) else cross or ()
+        _check_runs(runs, len(input_ids))
         past = 0 if past_key_values is None else past_key_values.get_seq_length()
         masks = _self_masks(input_ids, attention_mask, causal, past)
         states = self.embeddings(input_ids, past)
-        return self.encoder(states, masks, cross, past_key_values)
+        return self.encoder(states, masks, runs, first_only, past_key_values)
+
+
+def _check_runs(runs: Sequence[TextRun], texts: int) -> None:
+    """Refuse runs that are not the batch, or whose texts cannot share their keys."""
+    if runs and sum(run.texts for run in runs) != texts:
+        raise ValueError(f"runs of {[run.texts for run in runs]} texts are no batch of {texts}")
+    for count, cross in runs:
+        if count % cross.rows:
+            raise ValueError(f"{count} texts cannot share {cross.rows} rows of keys")
 
 
 def _self_masks(
@@ -759,13 +804,16 @@ class BlipForRetrieval(BlipPreTrainedModel):
         """Replace the text encoder's word embeddings."""
         self.text_encoder.embeddings.word_embeddings = value
 
-    def encode_image(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+    def encode_image(
+        self, pixel_values: Tensor, features_only: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """Pixels (B, 3, S, S) to states (B, N, d) and features (B, D) of length 1.
 
         Videos (B, T, 3, S, S) give the states of all frames (B, T * N, d) and the features of
-        their mean class token.
+        their mean class token. With ``features_only`` the states are the class tokens' alone,
+        N = 1, which saves most of the last layer.
         """
-        states = self.vision_model(pixel_values)
+        states = self.vision_model(pixel_values, features_only)
         first = _frame_cls(states, _frames(pixel_values)).mean(1)
         return states, F.normalize(self.vision_proj(first), dim=-1)
 
@@ -777,30 +825,42 @@ class BlipForRetrieval(BlipPreTrainedModel):
         self, input_ids: Tensor, attention_mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Texts (B, L), [CLS] first, to their first state (B, d) and features (B, D)."""
-        cls = self.text_encoder(input_ids, attention_mask)[:, 0]
+        cls = self.text_encoder(input_ids, attention_mask, first_only=True)[:, 0]
         return cls, F.normalize(self.text_proj(cls), dim=-1)
 
     def cross_keys(self, states: Tensor, mask: Tensor | None = None) -> CrossKeys:
         """Keys and values of image states (B, N, d), for ``fuse`` and ``match``."""
         return self.text_encoder.cross_keys(states, mask)
 
-    def fuse(self, input_ids: Tensor, attention_mask: Tensor | None, cross: CrossKeys) -> Tensor:
+    def fuse(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        cross: CrossKeys | Sequence[TextRun],
+    ) -> Tensor:
         """Texts (B, L) read with their pictures: the first state (B, d).
 
-        The first id is replaced by [ENC]; the rows of ``cross`` are B or a divisor of B.
+        The first id is replaced by [ENC]; ``cross`` is as in ``BlipTextModel.forward``.
         """
         ids = _with_first(input_ids, self.enc_token_id)
-        return self.text_encoder(ids, attention_mask, cross)[:, 0]
+        return self.text_encoder(ids, attention_mask, cross, first_only=True)[:, 0]
 
     def match(self, input_ids: Tensor, attention_mask: Tensor | None, cross: CrossKeys) -> Tensor:
         """Matching logits (B, 2) of texts with their pictures; index 1 means a match."""
         return self.itm_head(self.fuse(input_ids, attention_mask, cross))
 
     def forward(
-        self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor | None = None
+        self,
+        pixel_values: Tensor,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        features_only: bool = False,
     ) -> RetrievalOutput:
-        """Encode pictures (B, 3, S, S) or videos (B, T, 3, S, S), and texts (B, L)."""
-        states, image_features = self.encode_image(pixel_values)
+        """Encode pictures (B, 3, S, S) or videos (B, T, 3, S, S), and texts (B, L).
+
+        ``features_only`` as in ``encode_image``.
+        """
+        states, image_features = self.encode_image(pixel_values, features_only)
         text_cls, text_features = self.encode_text(input_ids, attention_mask)
         frames = (
             self.frame_features(states, _frames(pixel_values)) if pixel_values.ndim == 5 else None

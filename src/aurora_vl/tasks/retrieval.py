@@ -18,7 +18,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from aurora_vl.errors import UserError
-from aurora_vl.modeling.blip import BlipForRetrieval, CrossKeys, RetrievalOutput
+from aurora_vl.modeling.blip import BlipForRetrieval, RetrievalOutput, TextRun
 from aurora_vl.tasks.distributed import gather, gather_with_gradient, rank, world_size
 from aurora_vl.tasks.momentum import MomentumCopy
 from aurora_vl.tasks.video import frame_key_scale
@@ -147,7 +147,7 @@ class RetrievalTask(nn.Module):
             return live.image_features.detach(), live.text_features.detach()
         if self.training:
             self.momentum.update(self.model)
-        averaged = self.momentum.call(self.model, pixel_values, ids, mask)
+        averaged = self.momentum.call(self.model, pixel_values, ids, mask, features_only=True)
         return averaged.image_features, averaged.text_features
 
     def _contrastive(
@@ -238,18 +238,14 @@ class RetrievalTask(nn.Module):
         count = len(ids)
         own = torch.arange(count, device=ids.device)
         offset = rank() * count
-        videos = torch.cat([own + offset, images, own + offset])  # among all processes' media
-        states = live.image_states
-        every_state = gather_with_gradient(states)
-        if len(every_state) > count:  # keys of the own images and of the drawn ones only
-            states = torch.cat([states, every_state[images]])
-            images = own + count
-        cross = self.backbone.cross_keys(states).select(torch.cat([own, images, own]))
+        # Each image's own text and its negative one stand together and share the image's keys.
+        rows = torch.cat([torch.stack([own + offset, texts], 1).flatten(), own + offset])
+        videos = torch.cat([(own + offset).repeat_interleave(2), images])
+        runs = self._runs(live, rows, videos)
         all_ids, all_mask = _gather_padded(ids, mask)
-        rows = torch.cat([own + offset, own + offset, texts])
-        cross = self._frame_aware(live, cross, rows, videos)
-        fused = self.backbone.fuse(all_ids[rows], all_mask[rows], cross)
-        fused = self._enhanced(fused, live.text_cls, count)
+        fused = self.backbone.fuse(all_ids[rows], all_mask[rows], runs)
+        shared, drawn = fused.split([2 * count, count])
+        fused = self._enhanced(torch.cat([shared[::2], drawn, shared[1::2]]), live.text_cls, count)
         logits = self.backbone.itm_head(fused)
         labels = torch.zeros(len(rows), dtype=torch.long, device=ids.device)
         labels[:count] = 1
@@ -257,15 +253,32 @@ class RetrievalTask(nn.Module):
         weights = torch.cat([torch.ones_like(valid), valid, valid]).to(losses.dtype)
         return (losses * weights).sum() / weights.sum()
 
-    def _frame_aware(
-        self, live: RetrievalOutput, cross: CrossKeys, texts: Tensor, videos: Tensor
-    ) -> CrossKeys:
-        """Keys of R rows scaled by how like their texts the frames are; rows of all processes."""
-        if live.frame_features is None or not self.settings.frame_aware:
-            return cross
-        every_text, every_frame = gather(live.text_features), gather(live.frame_features)
-        similarity = torch.einsum("rd,rtd->rt", every_text[texts], every_frame[videos])
-        return cross.scaled(frame_key_scale(similarity, cross.keys[0].shape[2]))
+    def _runs(
+        self, live: RetrievalOutput, texts: Tensor, media: Tensor
+    ) -> tuple[TextRun, TextRun]:
+        """Keys for (3B,) texts: two for each own medium, then one for each medium drawn.
+
+        Args:
+            live: the own rows' states.
+            texts, media: (3B,) rows of all processes.
+        """
+        count = len(live.image_states)
+        shared, drawn = 2 * count, media[2 * count :]
+        every_state = gather_with_gradient(live.image_states)
+        own = self.backbone.cross_keys(live.image_states)
+        others = (
+            own.select(drawn)
+            if len(every_state) == count
+            else self.backbone.cross_keys(every_state[drawn])
+        )
+        if live.frame_features is not None and self.settings.frame_aware:
+            every_text, every_frame = gather(live.text_features), gather(live.frame_features)
+            similarity = torch.einsum("rd,rtd->rt", every_text[texts], every_frame[media])
+            scale = frame_key_scale(similarity, live.image_states.shape[1])
+            each = torch.arange(count, device=texts.device).repeat_interleave(2)
+            own = own.select(each).scaled(scale[:shared])
+            others = others.scaled(scale[shared:])
+        return TextRun(shared, own), TextRun(count, others)
 
     def _enhanced(self, fused: Tensor, text_cls: Tensor, positives: int) -> Tensor:
         """Informative context enhancement of the fused [CLS] (3B, d), in training only."""

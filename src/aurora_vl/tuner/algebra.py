@@ -7,6 +7,8 @@ M = diag(core * p) for cp and M[a, b] = sum_k core[a, b, k] p[k] for tucker.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -98,11 +100,11 @@ def add_delta(
     scaling: float = 1.0,
     dropout: float = 0.0,
     dropout_after_core: bool = False,
+    in_place: bool = False,
 ) -> Tensor:
     """Return result + scaling * x dW^T without ever forming dW.
 
-    x U^T is computed once, whatever number of output slices read it, and the last product adds onto
-    `result` itself.
+    x U^T is computed once, whatever number of output slices read it.
 
     Args:
         result: the frozen map's output (..., o * d_out).
@@ -116,6 +118,8 @@ def add_delta(
         dropout: probability on the rank activations; 0 outside training.
         dropout_after_core: drop after the core, with a mask for every output slice, instead of
             before it.
+        in_place: write into `result`, a contiguous tensor that nothing else uses and that is no
+            view.
     """
     z = F.linear(x.reshape(-1, u.shape[1]), u)
     if dropout and not dropout_after_core:
@@ -125,8 +129,34 @@ def add_delta(
         t = F.dropout(t, dropout)
     t = t.reshape(-1, v.shape[1])
     if result.dtype == t.dtype or autocasting(result):
+        if in_place:
+            return _AddProduct.apply(result, t.to(result.dtype), v.to(result.dtype))
         return torch.addmm(result.reshape(-1, v.shape[0]), t, v.t()).view_as(result)
     return (result + F.linear(t, v).view_as(result)).to(result.dtype)
+
+
+class _AddProduct(torch.autograd.Function):
+    """y += t V^T in y's own memory, for all output slices at once.
+
+    Autograd's own in-place sum on slices would copy the gradient of the whole output.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx, y: Tensor, t: Tensor, v: Tensor
+    ) -> Tensor:
+        ctx.mark_dirty(y)
+        ctx.save_for_backward(t, v)
+        y.view(-1, v.shape[0]).addmm_(t, v.t())
+        return y
+
+    @staticmethod
+    def backward(
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        t, v = ctx.saved_tensors
+        rows = gradients[0].reshape(-1, v.shape[0])
+        return gradients[0], rows @ v, rows.t() @ t
 
 
 def query_shift(

@@ -45,6 +45,12 @@ class AuroraQueryGate(nn.Module, AuroraLayer):
         for name in self.own_names:
             setattr(self, name, nn.ParameterDict())
 
+    @property
+    def by_token(self) -> bool:
+        """Whether a token's output depends on that token alone: of "released" gates only."""
+        shift, other = self.aurora_gate_self_shift, self.aurora_gate_cross_shift
+        return all(name in other for name in shift)
+
     def update_layer(
         self, adapter_name: str, config: AuroraConfig, device: torch.device, dtype: torch.dtype
     ) -> None:

@@ -244,21 +244,34 @@ class AuroraLinear(nn.Module, AuroraLayer):
         if self.disable_adapters and self.merged:
             self.unmerge()
         x = _precast(x)
-        result = self.base_layer(x, *args, **kwargs)
-        if self.disable_adapters:
-            return result
+        if self.disable_adapters or (self.merged and adapter_names is None):
+            return self.base_layer(x, *args, **kwargs)
         if adapter_names is not None:
-            result = result.clone()
+            result = self.base_layer(x, *args, **kwargs).clone()
             for name, rows in self._rows_by_adapter(adapter_names, len(x)).items():
                 result[rows] = self._add_delta(result[rows], x[rows], name)
             return result
-        if not self.merged:
-            for name in self.active_adapters:
-                if name in self.aurora_P:
-                    result = self._add_delta(result, x, name)
-        return result
+        in_place = self._owns_output()
+        # As a matrix, an output is no view of another tensor and can be written into.
+        rows = x.reshape(-1, self.in_features) if in_place else x
+        result = self.base_layer(rows, *args, **kwargs)
+        for name in self.active_adapters:
+            if name in self.aurora_P:
+                result = self._add_delta(result, rows, name, in_place)
+        return result.view(*x.shape[:-1], self.out_features)
 
-    def _add_delta(self, result: Tensor, x: Tensor, adapter_name: str) -> Tensor:
+    def _owns_output(self) -> bool:
+        """Tell whether nobody but this layer sees the frozen map's output.
+
+        A compiler plans its memory itself.
+        """
+        base = self.base_layer
+        hooked = base._forward_hooks or base._backward_hooks or base._backward_pre_hooks
+        return type(base) is nn.Linear and not hooked and not torch.compiler.is_compiling()
+
+    def _add_delta(
+        self, result: Tensor, x: Tensor, adapter_name: str, in_place: bool = False
+    ) -> Tensor:
         settings = self.aurora_settings[adapter_name]
         u, v, core, modes = self.factors(adapter_name)
         if not algebra.autocasting(x):
@@ -274,6 +287,7 @@ class AuroraLinear(nn.Module, AuroraLayer):
             scaling=settings.scaling,
             dropout=settings.dropout if self.training else 0.0,
             dropout_after_core=settings.dropout_after_core,
+            in_place=in_place,
         )
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:

@@ -16,6 +16,9 @@ class QuerySlot(nn.Module):
         dim: width of the states that pass through, for whatever layer replaces the slot.
     """
 
+    by_token = True
+    """Whether a token's output depends on that token alone."""
+
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
