@@ -1,0 +1,170 @@
+"""Timing contenders in turn, their ratios with intervals, and what machine it was.
+
+Contenders run one after the other within each repeat, the order turned round every time, so that a
+slow spell of the machine meets all of them; ratios are taken within a repeat.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+_DRAWS = 10_000
+BUSY = 0.5
+"""A load average, ours not included, above which seconds are not to be trusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One contender's result.
+
+    Attributes:
+        name: job and contender, as in "train-step: aurora".
+        median_s, min_s, max_s: seconds over the repeats.
+        peak_mb: peak memory of a process (on a GPU: of its tensors) that does only this, in units
+            of 10^6 bytes; None where it was not measured.
+        ratio: median over the repeats of its seconds by the reference's; None without a reference.
+        ratio_low, ratio_high: 95 % interval of that median, by bootstrap over the repeats.
+        gflop: counted operations of one run, in 10^9; None where they were not counted.
+        per_second: items of work a second at the median, where a job has items.
+    """
+
+    name: str
+    median_s: float
+    min_s: float
+    max_s: float
+    peak_mb: float | None = None
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+    gflop: float | None = None
+    per_second: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return asdict(self)
+
+
+def time_in_turn(
+    contenders: Mapping[str, Callable[[], object]], repeats: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Seconds of each contender in each repeat, after one run of each that does not count.
+
+    Args:
+        contenders: what to call, by name.
+        repeats: at least 1.
+        device: waited for before and after each run.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    names = list(contenders)
+    for name in names:
+        contenders[name]()
+    for repeat in range(repeats):
+        for name in names if repeat % 2 == 0 else reversed(names):
+            gc.collect()
+            _wait(device)
+            start = time.perf_counter()
+            contenders[name]()
+            _wait(device)
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def rows_of(
+    job: str,
+    seconds: Mapping[str, Sequence[float]],
+    *,
+    reference: str | None = None,
+    peaks: Mapping[str, float] | None = None,
+    gflop: Mapping[str, float] | None = None,
+    items: Mapping[str, int] | None = None,
+) -> list[Row]:
+    """One row a contender.
+
+    Args:
+        job: stands before the contenders' names.
+        seconds: as `time_in_turn` gives them.
+        reference: the contender that ratios are taken against.
+        peaks: peak memory by contender, in 10^6 bytes.
+        gflop: counted operations by contender.
+        items: items of work that one run does, by contender.
+    """
+    rows = []
+    for name, values in seconds.items():
+        ratio = None
+        if reference is not None:
+            ratio = ratio_interval(values, seconds[reference])
+        middle = float(np.median(values))
+        rows.append(
+            Row(
+                name=f"{job}: {name}",
+                median_s=middle,
+                min_s=min(values),
+                max_s=max(values),
+                peak_mb=None if peaks is None else peaks.get(name),
+                ratio=None if ratio is None else ratio[0],
+                ratio_low=None if ratio is None else ratio[1],
+                ratio_high=None if ratio is None else ratio[2],
+                gflop=None if gflop is None else gflop.get(name),
+                per_second=items[name] / middle if items and name in items else None,
+            )
+        )
+    return rows
+
+
+def ratio_interval(a: ArrayLike, b: ArrayLike, *, seed: int = 0) -> tuple[float, float, float]:
+    """The median of the paired ratios a / b and its 95 % percentile interval.
+
+    Args:
+        a: seconds (repeats,).
+        b: seconds of the reference in the same repeats.
+        seed: of the draws.
+    """
+    ratios = np.asarray(a, dtype=np.float64) / np.asarray(b, dtype=np.float64)
+    drawn = np.random.default_rng(seed).integers(ratios.size, size=(_DRAWS, ratios.size))
+    low, high = np.percentile(np.median(ratios[drawn], axis=1), (2.5, 97.5))
+    return float(np.median(ratios)), float(low), float(high)
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What the numbers were measured on, and how busy it was before."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    cuda = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if cuda else _processor(),
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "load_before": load,
+        "busy": load is not None and load > BUSY,
+    }
+
+
+def default_device() -> torch.device:
+    """The GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _processor() -> str:
+    """The processor's name as the system gives it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

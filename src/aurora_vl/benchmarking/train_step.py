@@ -1,0 +1,150 @@
+"""A training step: ours against the plain form, LoRA, full fine-tuning and a frozen backbone.
+
+A step is forward, backward and AdamW. All contenders get the same batch and queue; dropout is off,
+so that plain form and ours have the same loss. All but the plain form train with our task, so that
+they differ in what is trained alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from aurora_vl.benchmarking.measuring import Row, rows_of, time_in_turn
+from aurora_vl.benchmarking.memory import peaks_of
+from aurora_vl.benchmarking.plain import CAPTION_TOKENS, PlainRetrieval
+from aurora_vl.benchmarking.setup import HEADS, Setup
+from aurora_vl.modeling.precision import keep_frozen_maps_in
+from aurora_vl.tasks.retrieval import RetrievalSettings, RetrievalTask
+
+JOB = "train-step"
+PLAIN = "plain"
+BFLOAT16 = "aurora in bfloat16"
+CONTENDERS = (
+    PLAIN,
+    "plain without momentum",
+    "aurora",
+    "aurora without momentum",
+    BFLOAT16,
+    "lora",
+    "full",
+    "heads alone",
+)
+_MOMENTUM = 0.995
+_GIGA = 1e9
+
+
+def build(name: str, setup: Setup, *, start: bool = True) -> nn.Module:
+    """A contender's task in training mode: called with a batch it gives `loss` and its parts.
+
+    Args:
+        name: one of `CONTENDERS`.
+        setup: sizes and device.
+        start: adapters start as the frozen model; False changes it.
+    """
+    method = name.split()[0]
+    momentum = None if "without momentum" in name else _MOMENTUM
+    if method in ("plain", "aurora"):
+        model: nn.Module = setup.with_aurora(start=start)
+    elif method == "lora":
+        model = setup.with_lora()
+    else:
+        model = setup.model()
+        for part in [model] if method == "full" else [getattr(model, head) for head in HEADS]:
+            part.requires_grad_(True)
+        model.temperature.requires_grad_(False)
+    if name == BFLOAT16:
+        keep_frozen_maps_in(model, torch.bfloat16)
+    queue = _queue(setup)
+    if method == "plain":
+        return PlainRetrieval(model, *queue, momentum=momentum).train()
+    settings = RetrievalSettings(
+        queue=setup.queue, momentum=momentum, warm_momentum=False, ramp_steps=0
+    )
+    task = RetrievalTask(model, settings)
+    for buffer, value in zip((task.image_queue, task.text_queue, task.index_queue), queue):
+        buffer.copy_(value)
+    return task.train()
+
+
+def contender(name: str, setup: Setup) -> Callable[[], dict[str, Tensor]]:
+    """One training step of a contender, to be called again and again."""
+    task, batch = build(name, setup), setup.pairs()
+    optimizer = torch.optim.AdamW([p for p in task.parameters() if p.requires_grad])
+    half = name == BFLOAT16
+
+    def step() -> dict[str, Tensor]:
+        with torch.autocast(setup.torch_device.type, torch.bfloat16) if half else nullcontext():
+            losses = task(**batch)
+        losses["loss"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return losses
+
+    return step
+
+
+def counted_operations(name: str, setup: Setup, *, tokens: int | None = None) -> float:
+    """Operations of a step's matrix products and convolutions, forward and backward, in 10^9.
+
+    Counted on shapes alone; two operations a multiplication with its sum.
+
+    Args:
+        name: a contender.
+        setup: sizes.
+        tokens: captions all of this length instead of natural ones.
+    """
+    shapes = replace(setup, device="meta")
+    batch = setup.pairs()
+    if tokens is not None:
+        ids = torch.ones(setup.batch, tokens, dtype=torch.long)
+        batch.update(input_ids=ids, attention_mask=ids)
+    with torch.device("meta"):
+        task = build(name, shapes).to("meta")
+        with FlopCounterMode(display=False) as counter:
+            task(**{key: value.to("meta") for key, value in batch.items()})["loss"].backward()
+    return counter.get_total_flops() / _GIGA
+
+
+def backbone_operations(name: str, setup: Setup, *, tokens: int | None = None) -> float:
+    """The same without what the adapter adds, which grows in proportion to its rank."""
+    doubled = replace(setup, rank=2 * setup.rank)
+    once = counted_operations(name, setup, tokens=tokens)
+    return 2 * once - counted_operations(name, doubled, tokens=tokens)
+
+
+def compare(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
+    """Time all contenders in turn; ratios are against the plain form."""
+    seconds: dict[str, list[float]] = {}
+    steps = {name: contender(name, setup) for name in CONTENDERS}
+    seconds = time_in_turn(steps, repeats, setup.torch_device)
+    countable = setup.backbone == "base"
+    return rows_of(
+        JOB,
+        seconds,
+        reference=PLAIN,
+        peaks=peaks_of(JOB, CONTENDERS, setup) if memory else None,
+        gflop={n: counted_operations(n, setup) for n in CONTENDERS} if countable else None,
+        items=dict.fromkeys(CONTENDERS, setup.batch),
+    )
+
+
+def _queue(setup: Setup) -> tuple[Tensor, Tensor, Tensor]:
+    """A full queue: features of length 1 of pictures that are in no batch."""
+    width = setup.config().image_text_hidden_size
+    generator = None if setup.device == "meta" else torch.Generator().manual_seed(2)
+    image, text = (
+        F.normalize(torch.randn(setup.queue, width, generator=generator), dim=-1) for _ in range(2)
+    )
+    index = torch.arange(setup.queue) + 1_000_000
+    image, text, index = (x.to(setup.torch_device) for x in (image, text, index))
+    return image, text, index
+
+
+__all__ = ["CAPTION_TOKENS", "CONTENDERS", "build", "compare", "contender", "counted_operations"]

@@ -1,0 +1,29 @@
+"""Frozen maps kept in the type that autocast computes them in.
+
+Autocast casts a frozen weight anew in every pass (it remembers only those that are trained): for
+BLIP-base 0.9 GB are read and 0.4 GB written, three times a training step. Cast once, the result is
+bit for bit the same and the weights take half the memory.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+_MAPS = (nn.Linear, nn.Conv2d)  # what autocast casts; norms and embeddings stay as they are
+
+
+def keep_frozen_maps_in(model: nn.Module, dtype: torch.dtype) -> None:
+    """Cast the weights of all maps that are not trained, in place.
+
+    Afterwards the model is called under autocast to `dtype` only.
+
+    Args:
+        model: with what is trained set to require gradients.
+        dtype: autocast's, such as bfloat16.
+    """
+    for module in model.modules():
+        if isinstance(module, _MAPS):
+            for parameter in module.parameters(recurse=False):
+                if not parameter.requires_grad:
+                    parameter.data = parameter.data.to(dtype)
