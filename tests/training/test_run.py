@@ -342,3 +342,25 @@ def test_nothing_on_standard_output(
 ) -> None:
     train(make_recipe("training.epochs=1"))
     assert capfd.readouterr().out == ""
+
+
+def test_the_validation_split_in_the_tests_place(make_recipe: MakeRecipe) -> None:
+    """For choosing: what is scored is what validation saw, and the test data stays unread."""
+    content = train(make_recipe("evaluation.split=val"))
+    history = json.loads((make_recipe().output / "history.json").read_text())
+    best = max(row["eval_r_mean"] for row in history if "eval_r_mean" in row)
+    assert content["metrics"]["r_mean"] == pytest.approx(best, abs=1e-3)
+    assert content["config"]["scored_split"] == "val"
+    predictions = json.loads((make_recipe().output / "predictions.json").read_text())
+    assert all("val" in row["media"] for row in predictions["media_to_text"])
+
+
+def test_a_run_begun_before_a_key_existed_is_the_same_run(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe()
+    content = train(recipe)
+    stored = recipe.output / "recipe.yaml"
+    stored.write_text(stored.read_text().replace("  split: test\n", ""))
+    assert "split" not in stored.read_text()
+    assert train(recipe, resume=True) == content
+    with pytest.raises(UserError, match=r"evaluation\.split differs"):
+        train(make_recipe("evaluation.split=val"), resume=True)

@@ -26,6 +26,7 @@ from aurora_vl.training.methods import METHODS
 from aurora_vl.training.methods.adapters import ADAPTERS
 from aurora_vl.training.sections import (
     AdapterSection,
+    ComparisonSection,
     DataSection,
     EvaluationSection,
     ObjectiveSection,
@@ -57,6 +58,7 @@ class Recipe(Section):
     data: DataSection
     training: TrainingSection = TrainingSection()
     evaluation: EvaluationSection = EvaluationSection()
+    comparison: ComparisonSection = ComparisonSection()
 
     @property
     def switches(self) -> Switches:

@@ -14,7 +14,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 import torch
 import yaml
 from peft import PeftModel
+from pydantic import ValidationError
 from torch import nn
 from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.integrations import TensorBoardCallback
@@ -74,6 +75,8 @@ def read_splits(recipe: Recipe) -> Splits[Any]:
     splits = task.read(recipe, layout, annotations, media)
     for note in splits.notes:
         log.info(note)
+    if recipe.evaluation.split == "val":
+        return replace(splits, test=splits.val, scored="val")
     return splits
 
 
@@ -164,7 +167,7 @@ def _begin(recipe: Recipe, resume: bool) -> dict[str, Any] | None:
             "or set training.output to a new folder."
         )
     if stored.is_file():
-        before = yaml.safe_load(stored.read_text())
+        before = _plain(yaml.safe_load(stored.read_text()))
         now = json.loads(recipe.model_dump_json())
         changed = sorted(_differences(before, now))
         if changed:
@@ -178,6 +181,14 @@ def _begin(recipe: Recipe, resume: bool) -> dict[str, Any] | None:
         content: dict[str, Any] = json.loads(metrics.read_text())
         return content
     return None
+
+
+def _plain(stored: Any) -> Any:
+    """A stored recipe with today's keys: those that came later stand at their defaults."""
+    try:
+        return json.loads(Recipe.model_validate(stored).model_dump_json())
+    except ValidationError:
+        return stored
 
 
 def _differences(a: Any, b: Any, key: str = "") -> list[str]:

@@ -161,9 +161,11 @@ class EvaluationSection(Section):
     is likeliest, of a list: `answer_list` (a JSON list of texts), else the data set's own, else the
     `answers` commonest of training; generate writes with `beams` (1: greedy) up to `max_tokens`.
     `metric` is vqa (the official score of ten answers) or exact; left out the data set's own.
+    `split: val` scores the validation split in the test split's place, which is then not looked at.
     The last two keys are switches.
     """
 
+    split: Literal["test", "val"] = "test"
     rerank: int = Field(128, ge=0)
     score: Literal["itm", "itm+itc"] = "itm+itc"
     batch_size: int = Field(64, ge=1)
@@ -175,3 +177,20 @@ class EvaluationSection(Section):
     metric: Literal["vqa", "exact"] | None = None
     attend_padding: bool | None = None
     frame_aware_evaluation: bool | None = None
+
+
+class ComparisonSection(Section):
+    """How `aurora compare` goes about it; a single run does not look at it.
+
+    Each method's learning rate is chosen among `trials` on validation data, each `spread` times the
+    one below it, around the method's default; 1 takes the default. `parallel` runs go side by side,
+    each on one thread. On a generated world rates are chosen on the recipe's world seed and the
+    result is found on `final_world`, by default the seed after it. Runs are kept in `runs`, by
+    default beside the results.
+    """
+
+    trials: int = Field(4, ge=1)
+    spread: float = Field(3.2, gt=1)
+    parallel: int = Field(1, ge=1)
+    final_world: int | None = Field(None, ge=0)
+    runs: Path | None = None
