@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,13 @@ import pytest
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
+from videos import write_frames, write_numbered
 
 from aurora_vl.data.datasets import MediaSet, RetrievalTrainSet, caption_table
-from aurora_vl.data.media import load_media
-from aurora_vl.data.records import CaptionedMedia
+from aurora_vl.data.media import load_media, require_kind, without_missing
+from aurora_vl.data.records import CaptionedMedia, Splits
 from aurora_vl.data.transforms import ImageTransform
+from aurora_vl.data.video import read_frames
 from aurora_vl.errors import UserError
 
 CROP = ImageTransform(8, (0.3, 1.0))
@@ -130,10 +133,121 @@ def test_the_caption_table_names_owners(records: list[CaptionedMedia]) -> None:
     assert caption_table([])[1].tolist() == []
 
 
-def test_a_video_where_pictures_are_read_is_refused(tmp_path: Path) -> None:
-    record = CaptionedMedia("a.mp4", tmp_path / "a.mp4", "video", ("x",))
-    with pytest.raises(UserError, match=r"a\.mp4 is listed as a video where pictures are read"):
-        load_media(record, CROP)
+@pytest.fixture
+def video(tmp_path: Path) -> CaptionedMedia:
+    """Twenty frames, two seconds."""
+    path = write_numbered(tmp_path / "a.mp4", 20)
+    return CaptionedMedia("a.mp4", path, "video", ("x",))
+
+
+def test_a_video_is_its_frames(video: CaptionedMedia) -> None:
+    transform = ImageTransform(16, (0.3, 1.0), frames=5)
+    pixels = load_media(video, transform)
+    assert pixels.shape == (5, 3, 16, 16)
+    assert pixels.dtype == torch.uint8
+    expected = [transform(picture) for picture in read_frames(video.path, 5)]
+    assert torch.equal(pixels, torch.stack(expected))
+    assert torch.equal(MediaSet([video], transform)[0], pixels)
+
+
+def test_a_window_of_a_video(video: CaptionedMedia) -> None:
+    part = replace(video, window=(1.0, 2.0))
+    transform = ImageTransform(16, frames=2)
+    expected = [transform(p) for p in read_frames(video.path, 2, window=(1.0, 2.0))]
+    assert torch.equal(load_media(part, transform), torch.stack(expected))
+
+
+def test_all_frames_are_cropped_alike(tmp_path: Path) -> None:
+    """Equal frames stay equal; another item, epoch or no generator crops otherwise."""
+    ramp = np.linspace(0, 255, 64, dtype=np.uint8)
+    picture = np.broadcast_to(ramp[None, :, None], (48, 64, 3)).copy()
+    path = write_frames(tmp_path / "a.mp4", [picture] * 12, qp="0")
+    train = RetrievalTrainSet(
+        [CaptionedMedia("a.mp4", path, "video", ("x", "y"))],
+        ImageTransform(8, (0.1, 0.3), frames=4),
+        seed=0,
+    )
+    one, other = train[0]["pixel_values"], train[1]["pixel_values"]
+    assert torch.equal(one, one[:1].expand(4, -1, -1, -1))
+    assert not torch.equal(one, other)
+    assert int(one[0, 0, 0].max() - one[0, 0, 0].min()) < 200  # a part of the ramp
+
+
+def test_training_draws_other_frames_in_other_epochs(video: CaptionedMedia) -> None:
+    train = RetrievalTrainSet([video], ImageTransform(16, frames=3), seed=0)
+    first = train[0]["pixel_values"]
+    assert torch.equal(first, train[0]["pixel_values"])
+    train.set_epoch(1)
+    assert not torch.equal(first, train[0]["pixel_values"])
+
+
+@pytest.mark.parametrize(("kind", "words"), [("image", "a picture"), ("video", "a video")])
+def test_one_kind_of_media(tmp_path: Path, kind: Any, words: str) -> None:
+    record = CaptionedMedia("a", tmp_path / "a", kind, ("x",))
+    splits = Splits([record], [record], [record])
+    require_kind(splits, kind)
+    other: Any = "video" if kind == "image" else "image"
+    with pytest.raises(UserError, match=f"a is listed as {words} where .* are read"):
+        require_kind(splits, other)
+
+
+def test_an_animation_is_a_video_or_its_first_frame(tmp_path: Path) -> None:
+    """By the key it is listed under."""
+    path = write_numbered(tmp_path / "a.gif", 10, codec="gif", pixels="rgb8")
+    moving, still = (CaptionedMedia("a.gif", path, kind, ("x",)) for kind in ("video", "image"))
+    frames = load_media(moving, ImageTransform(16, frames=10))
+    first = load_media(still, ImageTransform(16))
+    assert frames.shape == (10, 3, 16, 16)
+    assert torch.equal(first, frames[0])
+    assert not torch.equal(first, frames[9])
+
+
+def skipping(records: list[CaptionedMedia]) -> RetrievalTrainSet:
+    return RetrievalTrainSet(records, CROP, seed=3, on_error="skip")
+
+
+def test_damaged_media_are_skipped_in_training_and_listed(records: list[CaptionedMedia]) -> None:
+    before = [skipping(records)[index] for index in range(6)]
+    records[0].path.write_bytes(b"nothing")
+    train = skipping(records)
+    after = [train[index] for index in range(6)]
+    assert {item["media_index"] for item in after} == {2, 3}
+    for index in range(2, 6):  # whole items are as they were
+        assert all(same(before[index], after[index]).values())
+    assert train.skipped() == [str(records[0].path)]
+    again = skipping(records)  # drawn from seed, epoch and item alone, in any order
+    for index in reversed(range(6)):
+        assert all(same(again[index], after[index]).values())
+
+
+def test_what_workers_skip_is_seen(records: list[CaptionedMedia]) -> None:
+    records[2].path.write_bytes(b"nothing")
+    train = skipping(records)
+    loader = DataLoader(train, batch_size=None, num_workers=2, multiprocessing_context="fork")
+    assert len(list(loader)) == 6
+    assert train.skipped() == [str(records[2].path)]
+
+
+def test_nothing_but_damaged_media(records: list[CaptionedMedia]) -> None:
+    for record in records:
+        record.path.write_bytes(b"nothing")
+    with pytest.raises(UserError, match="is not a picture"):
+        skipping(records)[0]
+
+
+def test_nothing_is_skipped_in_evaluation(records: list[CaptionedMedia]) -> None:
+    records[1].path.write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"1\.png is not a picture"):
+        list(MediaSet(records, ImageTransform(8)))
+
+
+def test_absent_training_media_may_be_left_out_by_name(records: list[CaptionedMedia]) -> None:
+    absent = replace(records[0], path=records[0].path.with_name("gone.png"))
+    splits = Splits([absent, *records[1:]], [absent], [absent])
+    kept, missing = without_missing(splits)
+    assert missing == [str(absent.path)]
+    assert kept.train == records[1:]
+    assert kept.val == kept.test == [absent]
 
 
 def test_a_damaged_picture_is_named_by_the_item(records: list[CaptionedMedia]) -> None:

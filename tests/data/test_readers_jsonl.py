@@ -108,6 +108,35 @@ def test_held_out_media_are_seeded_disjoint_and_independent_of_order() -> None:
     assert set(hold_out(records(names), 4, "here")[1]) != set(held)
 
 
+def test_parts_of_a_video_are_media_of_their_own(write_lines: Any, tmp_path: Path) -> None:
+    lines = [
+        {"video": "a.mp4", "caption": "start", "window": [0, 2.5]},
+        {"video": "a.mp4", "caption": "all"},
+        {"video": "a.mp4", "caption": "start again", "window": [0, 2.5]},
+        {"video": "b.mp4", "caption": "other"},
+    ]
+    write_lines("train.jsonl", lines)
+    write_lines("val.jsonl", lines)
+    write_lines("test.jsonl", lines)
+    part, whole, other = read_retrieval("jsonl", tmp_path, tmp_path, seed=0).test
+    assert (part.media_id, part.window) == ("a.mp4#t=0,2.5", (0.0, 2.5))
+    assert part.captions == ("start", "start again")
+    assert (whole.media_id, whole.window) == ("a.mp4", None)
+    assert part.path == whole.path != other.path
+
+
+def test_parts_of_a_video_are_held_out_together(write_lines: Any, tmp_path: Path) -> None:
+    lines = [
+        {"video": f"{name}.mp4", "caption": "x", "window": [second, second + 1]}
+        for name in "abcd"
+        for second in range(5)
+    ]
+    write_lines("train.jsonl", lines)
+    splits = read_retrieval("jsonl", tmp_path, tmp_path, seed=0)
+    assert len(splits.val) == 5
+    assert {r.path for r in splits.val}.isdisjoint(r.path for r in splits.train)
+
+
 def test_all_records_of_a_medium_go_to_one_side() -> None:
     kept, held = hold_out(records(["a", "b", "a", "b", "a"]), 0, "here")
     assert {r.media_id for r in kept}.isdisjoint(r.media_id for r in held)
@@ -145,6 +174,10 @@ def test_one_medium_is_too_few_to_hold_out(write_lines: Any, tmp_path: Path) -> 
         ({"image": True, "caption": "x"}, r"'image' is true or false, not text"),
         ({"image": "", "caption": "x"}, r"line 2: 'image' is empty"),
         ({"video": "first.jpg", "caption": "x"}, r"first\.jpg is listed as an image and as a vid"),
+        ({"image": "a", "caption": "x", "window": [0, 1]}, r"has a 'window', which only videos"),
+        ({"video": "a", "caption": "x", "window": [2, 2]}, r"must be two ascending numbers of sec"),
+        ({"video": "a", "caption": "x", "window": [1]}, r"'window' must be two ascending numbers"),
+        ({"video": "a", "caption": "x", "window": "1-2"}, r"'window' must be two ascending numb"),
     ],
 )
 def test_wrong_lines_are_placed(write_lines: Any, tmp_path: Path, line: Any, message: str) -> None:

@@ -47,9 +47,9 @@ class RetrievalCollator:
         """Return one batch.
 
         Returns:
-            pixel_values uint8 (B, 3, S, S); input_ids and attention_mask int64 (B, L), L the
-            longest caption's length; media_index int64 (B,); uniforms float32 (B, 2);
-            augment_seed int64 (B,).
+            pixel_values uint8 (B, 3, S, S), of videos (B, T, 3, S, S); input_ids and
+            attention_mask int64 (B, L), L the longest caption's length; media_index int64 (B,);
+            uniforms float32 (B, 2); augment_seed int64 (B,).
         """
         tokens = self.tokenizer(
             [item["caption"] for item in items],

@@ -6,8 +6,10 @@ restarts and the order of batches change nothing (DESIGN.md 7.8 and 7.9).
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TypedDict
+from pathlib import Path
+from typing import Generic, Literal, TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -20,12 +22,72 @@ from aurora_vl.data.text import CAPTION_WORDS, clean_caption
 from aurora_vl.data.transforms import ImageTransform
 from aurora_vl.errors import UserError
 
+Item = TypeVar("Item")
+OnError = Literal["stop", "skip"]
+_ATTEMPTS = 100  # after so many damaged media in a row nothing seems to be right with them
+
+
+class TrainSet(Dataset[Item], Generic[Item]):
+    """A training set that knows its epoch and what to do about media that cannot be decoded.
+
+    Args:
+        count: how many items there are.
+        seed: of the run.
+        on_error: "stop" raises what a damaged file raises; "skip" takes another item in its place,
+            drawn from (seed, epoch, item), and remembers the file.
+    """
+
+    def __init__(self, count: int, *, seed: int, on_error: OnError = "stop") -> None:
+        self.seed = seed
+        self.on_error = on_error
+        # In shared memory: workers that live longer than an epoch see it change, and the main
+        # process sees what they skipped.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self.skipped_items = torch.zeros(count, dtype=torch.bool).share_memory_()
+
+    @abstractmethod
+    def load_item(self, index: int, rng: np.random.Generator) -> Item:
+        """Load item `index`; all its random numbers come from `rng`."""
+
+    @abstractmethod
+    def path_of(self, index: int) -> Path:
+        """The file that item `index` is decoded from."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch that the next items are drawn for (from 0)."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        """Count the items."""
+        return len(self.skipped_items)
+
+    def __getitem__(self, index: int) -> Item:
+        """Load item `index`, or one drawn in its place if it is damaged and may be skipped."""
+        chosen = index
+        for attempt in range(_ATTEMPTS):
+            rng = item_rng(self.seed, int(self._epoch), index, attempt)
+            if attempt:
+                chosen = int(rng.integers(len(self)))
+            try:
+                return self.load_item(chosen, rng)
+            except UserError:
+                if self.on_error == "stop" or attempt == _ATTEMPTS - 1:
+                    raise
+                self.skipped_items[chosen] = True
+        raise AssertionError("the loop returns or raises")
+
+    def skipped(self) -> list[str]:
+        """Paths of the files skipped so far, each once, in the order of the records."""
+        rows = self.skipped_items.nonzero()[:, 0].tolist()
+        return list(dict.fromkeys(str(self.path_of(row)) for row in rows))
+
 
 class RetrievalItem(TypedDict):
     """One (medium, caption) pair.
 
-    Keys: pixel_values uint8 (3, S, S); caption, cleaned; media_index into the records, for telling
-    duplicates; uniforms float32 (2,) in [0, 1) for drawing negatives; augment_seed >= 0.
+    Keys: pixel_values uint8 (3, S, S), of a video (T, 3, S, S); caption, cleaned; media_index into
+    the records, for telling duplicates; uniforms float32 (2,) in [0, 1) for drawing negatives;
+    augment_seed >= 0.
     """
 
     pixel_values: Tensor
@@ -35,14 +97,15 @@ class RetrievalItem(TypedDict):
     augment_seed: int
 
 
-class RetrievalTrainSet(Dataset[RetrievalItem]):
+class RetrievalTrainSet(TrainSet[RetrievalItem]):
     """One item per (medium, caption) pair, as BLIP trains on COCO.
 
     Args:
         records: the training split; a record without captions gives no item.
-        transform: crop and size.
+        transform: crop, size and number of frames.
         seed: of the run.
         max_words: captions are cut to so many words.
+        on_error: as in `TrainSet`.
 
     Raises:
         UserError: no record has a caption.
@@ -55,10 +118,10 @@ class RetrievalTrainSet(Dataset[RetrievalItem]):
         *,
         seed: int,
         max_words: int = CAPTION_WORDS,
+        on_error: OnError = "stop",
     ) -> None:
         self.records = records
         self.transform = transform
-        self.seed = seed
         self.max_words = max_words
         counts = [len(record.captions) for record in records]
         self._media = np.repeat(np.arange(len(records)), counts)
@@ -67,20 +130,14 @@ class RetrievalTrainSet(Dataset[RetrievalItem]):
             raise UserError(
                 "the training split has no captioned media: check data.annotations and data.media"
             )
-        # In shared memory, so that workers which live longer than an epoch see it change.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        super().__init__(len(self._media), seed=seed, on_error=on_error)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch that the next items are drawn for (from 0)."""
-        self._epoch.fill_(epoch)
+    def path_of(self, index: int) -> Path:
+        """The picture or video of pair `index`."""
+        return self.records[int(self._media[index])].path
 
-    def __len__(self) -> int:
-        """Count the pairs."""
-        return len(self._media)
-
-    def __getitem__(self, index: int) -> RetrievalItem:
+    def load_item(self, index: int, rng: np.random.Generator) -> RetrievalItem:
         """Load pair `index` (see `RetrievalItem`)."""
-        rng = item_rng(self.seed, int(self._epoch), index)
         # Drawn before the crop, which takes a varying number of draws.
         uniforms = rng.random(2, dtype=np.float32)
         augment_seed = int(rng.integers(2**63 - 1))
@@ -96,7 +153,9 @@ class RetrievalTrainSet(Dataset[RetrievalItem]):
 
 
 class MediaSet(Dataset[Tensor]):
-    """The media of records without their texts, for evaluation: item i is uint8 (3, S, S).
+    """The media of records without their texts, for evaluation.
+
+    Item i is uint8 (3, S, S), of a video (T, 3, S, S). Nothing is skipped: a damaged file raises.
 
     Args:
         records: in the order wanted; one item each.
@@ -131,6 +190,10 @@ def caption_table(
     return texts, np.repeat(np.arange(len(records), dtype=np.int64), counts)
 
 
-def item_rng(seed: int, epoch: int, item: int) -> np.random.Generator:
-    """Return the generator that belongs to one item in one epoch of one run."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, epoch, item))))
+def item_rng(seed: int, epoch: int, item: int, attempt: int = 0) -> np.random.Generator:
+    """Return the generator that belongs to one item in one epoch of one run.
+
+    Each further attempt, after the item or what was drawn in its place was damaged, has its own.
+    """
+    key = (seed, epoch, item, attempt) if attempt else (seed, epoch, item)
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))

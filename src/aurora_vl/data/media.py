@@ -6,21 +6,38 @@ taught to all of them here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
 from aurora_vl.data.images import open_image
-from aurora_vl.data.records import CaptionedMedia, QuestionRecord, R, Record, Splits
+from aurora_vl.data.records import (
+    CaptionedMedia,
+    MediaKind,
+    QuestionRecord,
+    R,
+    Record,
+    Splits,
+)
 from aurora_vl.data.transforms import ImageTransform
+from aurora_vl.data.video import iter_frames
 from aurora_vl.errors import UserError
 
-__all__ = ["load_media", "missing_media", "probe_media", "require_media"]
+__all__ = [
+    "load_media",
+    "missing_media",
+    "probe_media",
+    "require_kind",
+    "require_media",
+    "without_missing",
+]
 
 _STAT_THREADS = 16  # looking for files waits on the disk or the network, not on the processor
 
@@ -31,22 +48,35 @@ def load_media(
     """Decode and transform a record's medium.
 
     Args:
-        record: what to load; only its path and kind are read.
-        transform: crop and size.
-        rng: source of the random crop; None for none.
+        record: what to load; its path, kind and window are read.
+        transform: crop, size and number of frames.
+        rng: source of the random crop and of the frames' random moments; None for neither.
 
     Returns:
-        uint8 (3, S, S).
+        uint8 (3, S, S) of a picture, (T, 3, S, S) of a video.
 
     Raises:
-        UserError: the file is absent or damaged, or is a video where pictures are read.
+        UserError: the file is absent or damaged.
     """
-    return transform(_decode(record), rng)
+    if record.kind == "image":
+        return transform(open_image(record.path), rng)
+    frames: list[Tensor] = []
+    last = box = None
+    for picture in _frames(record, transform.frames, rng):
+        if last is None:
+            box = transform.draw(picture.width, picture.height, rng)  # one for all frames
+        frames.append(frames[-1] if picture is last else transform.apply(picture, box))
+        last = picture
+    return torch.stack(frames)
 
 
-def probe_media(record: Record) -> None:
-    """Decode a record's medium to see whether it can be; errors as for `load_media`."""
-    _decode(record)
+def probe_media(record: Record, frames: int = 8) -> None:
+    """Decode a record's medium, of a video some frames; errors as for `load_media`."""
+    if record.kind == "image":
+        open_image(record.path)
+    else:
+        for _ in _frames(record, frames, None):
+            pass
 
 
 def missing_media(records: Iterable[CaptionedMedia | QuestionRecord]) -> list[str]:
@@ -63,23 +93,44 @@ def require_media(splits: Splits[R]) -> None:
     Raises:
         UserError: names the first absent file and how many there are.
     """
-    groups: Sequence[list[R]] = list(splits.named().values())
-    missing = missing_media(chain.from_iterable(groups))
+    missing = missing_media(chain.from_iterable(splits.named().values()))
     if missing:
-        listed = len({str(record.path) for group in groups for record in group})
+        listed = len({str(r.path) for group in splits.named().values() for r in group})
         raise UserError(
             f"{len(missing)} of {listed} listed media are absent, the first is {missing[0]}: check "
             "data.media, or take them out of the annotations (aurora check-data lists them)"
         )
 
 
-def _decode(record: Record) -> Image.Image:
-    if record.kind != "image":
-        raise UserError(
-            f"{record.path} is listed as a video where pictures are read: list pictures under the "
-            'key "image"'
-        )
-    return open_image(record.path)
+def without_missing(splits: Splits[R]) -> tuple[Splits[R], list[str]]:
+    """The data set without training records whose files are absent, and those files' paths.
+
+    Absent files of the other splits are left in: what is scored is never chosen by what is there.
+    """
+    missing = missing_media(splits.train)
+    absent = set(missing)
+    train = [record for record in splits.train if str(record.path) not in absent]
+    return replace(splits, train=train), missing
+
+
+def require_kind(splits: Splits[R], kind: MediaKind) -> None:
+    """Refuse a data set that lists other than pictures ("image") or videos ("video").
+
+    Raises:
+        UserError: names the first such file.
+    """
+    for record in chain.from_iterable(splits.named().values()):
+        if record.kind != kind:
+            listed, read = ("a video", "pictures") if kind == "image" else ("a picture", "videos")
+            raise UserError(
+                f"{record.path} is listed as {listed} where {read} are read: choose the task for "
+                f'its kind, or list {read} under the key "{kind}"'
+            )
+
+
+def _frames(record: Record, frames: int, rng: np.random.Generator | None) -> Iterator[Image.Image]:
+    window = record.window if isinstance(record, CaptionedMedia) else None
+    return iter_frames(record.path, frames, rng=rng, window=window)
 
 
 def _is_file(path: str) -> bool:

@@ -22,12 +22,14 @@ class CaptionedMedia:
         path: where the file lies.
         kind: "image" or "video".
         captions: at least one caption, as written (not cleaned).
+        window: the part of a video that the captions are about, in seconds; None for all of it.
     """
 
     media_id: str
     path: Path
     kind: MediaKind
     captions: tuple[str, ...]
+    window: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

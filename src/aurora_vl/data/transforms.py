@@ -43,19 +43,25 @@ class ImageTransform:
         size: side of the square, in pixels.
         crop_scale: smallest and largest share of the picture's area that a random crop keeps, as
             (0.5, 1.0); None takes the whole picture, as evaluation does.
+        frames: how many frames are taken of a video; all get the same crop.
 
     Raises:
-        UserError: a size below 1 or a scale that is not 0 < low <= high <= 1.
+        UserError: a size or a number of frames below 1 or a scale that is not 0 < low <= high <= 1.
     """
 
-    def __init__(self, size: int, crop_scale: tuple[float, float] | None = None) -> None:
+    def __init__(
+        self, size: int, crop_scale: tuple[float, float] | None = None, frames: int = 8
+    ) -> None:
         if size < 1:
             raise UserError(f"image size {size} is not positive: give the side in pixels, as 384")
         if crop_scale is not None and not 0.0 < crop_scale[0] <= crop_scale[1] <= 1.0:
             raise UserError(
                 f"crop scale {crop_scale} must be two shares of the area, 0 < low <= high <= 1"
             )
+        if frames < 1:
+            raise UserError(f"{frames} frames of a video are none: give a number such as 8")
         self.size = size
+        self.frames = frames
         self.crop_scale = crop_scale
 
     def draw(self, width: int, height: int, rng: np.random.Generator | None) -> Box | None:

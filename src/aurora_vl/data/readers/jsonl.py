@@ -2,7 +2,8 @@
 
 A line is `{"image" | "video": path, "caption": text or [texts]}` for retrieval, or
 `{"image" | "video": path, "question": text, "answer": text or [texts]}` for question answering.
-Other keys are left alone, so that one file may serve both. Paths are relative to `media`.
+A video's captions may be about a part of it: `"window": [from, to]` in seconds. Other keys are left
+alone, so that one file may serve both. Paths are relative to `media`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from aurora_vl.errors import UserError
 
 
 def read_captions(annotations: Path, media: Path, seed: int) -> Splits[CaptionedMedia]:
-    """Read captions; lines of the same picture or video become one record."""
+    """Read captions; lines of the same picture, video or part of a video become one record."""
     train, val, test = _read_files(annotations, media, _captions_in)
     return complete_splits(train, val, test, seed=seed, where=str(annotations))
 
@@ -66,7 +67,11 @@ def _captions_in(path: Path, media: Path) -> list[CaptionedMedia]:
         name, kind = _medium(entry, place)
         if kinds.setdefault(name, kind) != kind:
             raise UserError(f"{place}: {name} is listed as an image and as a video: choose one")
-        records.append(CaptionedMedia(name, media / name, kind, texts_of(entry, "caption", place)))
+        window = _window(entry, kind, place)
+        # As addresses of parts are written (Media Fragments): each part is a medium of its own.
+        identity = name if window is None else f"{name}#t={window[0]:g},{window[1]:g}"
+        texts = texts_of(entry, "caption", place)
+        records.append(CaptionedMedia(identity, media / name, kind, texts, window))
     return join_captions(records)
 
 
@@ -85,6 +90,19 @@ def _questions_in(path: Path, media: Path) -> list[QuestionRecord]:
         answers = texts_of(entry, "answer", place) if "answer" in entry else ()
         records.append(QuestionRecord(identity, name, media / name, kind, question, answers))
     return records
+
+
+def _window(entry: Entry, kind: MediaKind, place: str) -> tuple[float, float] | None:
+    window = entry.get("window")
+    if window is None:
+        return None
+    if kind != "video":
+        raise UserError(f"{place} has a 'window', which only videos have")
+    if isinstance(window, list) and all(type(second) in (int, float) for second in window):
+        start, end = window if len(window) == 2 else (0.0, 0.0)
+        if 0 <= start < end:
+            return float(start), float(end)
+    raise UserError(f"{place}: 'window' must be two ascending numbers of seconds, as [2.5, 7]")
 
 
 def _medium(entry: Entry, place: str) -> tuple[str, MediaKind]:

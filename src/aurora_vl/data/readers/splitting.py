@@ -57,7 +57,7 @@ def hold_out(records: list[R], seed: int, where: str) -> tuple[list[R], list[R]]
     Raises:
         UserError: there is only one medium.
     """
-    media = sorted({record.media_id for record in records})
+    media = sorted({str(record.path) for record in records})  # parts of a video stay together
     if len(media) < 2:
         raise UserError(
             f"{where}: the training split has one medium, too few to hold out a tenth for "
@@ -66,13 +66,13 @@ def hold_out(records: list[R], seed: int, where: str) -> tuple[list[R], list[R]]
     count = max(1, round(len(media) * HELD_OUT_SHARE))
     chosen = np.random.default_rng(seed).permutation(len(media))[:count]
     held = {media[index] for index in chosen}
-    kept = [record for record in records if record.media_id not in held]
-    return kept, [record for record in records if record.media_id in held]
+    kept = [record for record in records if str(record.path) not in held]
+    return kept, [record for record in records if str(record.path) in held]
 
 
 def media_count(records: list[R]) -> int:
     """Count the distinct media of a split."""
-    return len({record.media_id for record in records})
+    return len({record.path for record in records})
 
 
 def join_captions(records: list[CaptionedMedia]) -> list[CaptionedMedia]:
@@ -86,6 +86,7 @@ def join_captions(records: list[CaptionedMedia]) -> list[CaptionedMedia]:
             group[0].path,
             group[0].kind,
             tuple(caption for record in group for caption in record.captions),
+            group[0].window,
         )
         for group in joined.values()
     ]
