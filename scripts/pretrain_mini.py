@@ -2,8 +2,9 @@
 
 A small BLIP learns from fresh scenes of the first drawing style and the first phrasing: contrastive
 and matching losses on captions, the language-model loss on answers to questions, and, so that
-patches know what they show, the kind, colour and size of the object that covers each patch (its
-linear head is thrown away). One scene in six is a frame of a video. Scenes whose objects belong to
+patches know what they show, the kind, colour, size and place of the object that covers each patch
+(the linear head is thrown away). Questions about kinds, places and relations, learnt last, are
+asked first. One scene in six is a frame of a video. Scenes whose objects belong to
 the validation and test splits are never shown. The commands of the shipped weights stand in their
 model card, assets/mini/README.md.
 
@@ -31,12 +32,21 @@ from aurora_vl.data.world.drawing import draw, object_coverage
 from aurora_vl.data.world.grammar import caption
 from aurora_vl.data.world.pictograms import KINDS
 from aurora_vl.data.world.questions import questions
-from aurora_vl.data.world.scenes import COLORS, SIZES, Scene, sample_moving_scene, sample_scene
+from aurora_vl.data.world.scenes import (
+    COLORS,
+    SIZES,
+    Scene,
+    place,
+    sample_moving_scene,
+    sample_scene,
+)
 from aurora_vl.data.world.wordpiece import ENCODER_TOKEN, SPECIAL_TOKENS, build_tokenizer
 from aurora_vl.modeling.blip import BlipForQuestionAnswering, BlipForRetrieval
 
 HELD_OUT_QUESTIONS = 2  # per picture
-LABELS = (KINDS, COLORS, SIZES)
+PLACES = tuple(place((column, row)) for row in range(3) for column in range(3))
+LABELS = (KINDS, COLORS, SIZES, PLACES)
+LEARNT_LAST = ("kind", "place", "relation")
 PATCH = 8
 COVERED = 0.25  # share of a patch from which an object names it
 MOVING = 1 / 6  # share of frames of videos
@@ -85,17 +95,24 @@ class FreshScenes(IterableDataset[dict[str, Any]]):
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for step in range(self.steps):
             rng = np.random.default_rng([self.seed, step])
-            yield make_batch(rng, self.batch, "train", self.asked)
+            yield make_batch(rng, self.batch, "train", self.asked, hard_first=True)
 
 
 def make_batch(
-    rng: np.random.Generator, size: int, split: Any, asked_each: int, moving: float = MOVING
+    rng: np.random.Generator,
+    size: int,
+    split: Any,
+    asked_each: int,
+    moving: float = MOVING,
+    hard_first: bool = False,
 ) -> Any:
     """Pictures uint8 (B, 3, 64, 64), a caption and `asked_each` questions each."""
     pixels, labels, captions, asked, answers = [], [], [], [], []
     while len(pixels) < size:
         scene = (sample_moving_scene if rng.random() < moving else sample_scene)(rng, split)
-        found = questions(scene, rng, asked_each)
+        found = questions(scene, rng, 2 * asked_each if hard_first else asked_each)
+        if hard_first:
+            found = sorted(found, key=lambda q: q.question_type not in LEARNT_LAST)[:asked_each]
         if len(found) < asked_each:
             continue
         moment = rng.uniform(0.25, 0.95)
@@ -114,14 +131,17 @@ def make_batch(
 
 
 def patch_labels(scene: Scene, moment: float) -> np.ndarray:
-    """(64, 3) indices of the kind, colour and size that cover each patch, -100 for none."""
-    labels = np.full((64 // PATCH, 64 // PATCH, 3), -100)
+    """(64, 4) indices of kind, colour, size and place of what covers each patch, -100 for none."""
+    side = 64 // PATCH
+    labels = np.full((side, side, len(LABELS)), -100)
+    rows, columns = np.indices((side, side)) * 3 // side
     for group, coverage in object_coverage(scene, moment=moment):
-        share = coverage.reshape(64 // PATCH, PATCH, 64 // PATCH, PATCH).mean((1, 3))
+        covered = coverage.reshape(side, PATCH, side, PATCH).mean((1, 3)) >= COVERED
         named = (group.kind, group.color, group.size)
-        values = [known.index(name) for known, name in zip(LABELS, named, strict=True)]
-        labels[share >= COVERED] = values
-    return labels.reshape(-1, 3)
+        values = [known.index(name) for known, name in zip(LABELS[:3], named, strict=True)]
+        labels[covered, :3] = values
+        labels[covered, 3] = (3 * rows + columns)[covered]
+    return labels.reshape(-1, len(LABELS))
 
 
 @torch.no_grad()
@@ -194,7 +214,7 @@ class Pretraining(nn.Module):
         return contrastive / 2, matching, self.answer_loss(states, batch), patches
 
     def patch_loss(self, states: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy of the covered patches' kind, colour and size."""
+        """Mean cross-entropy of the covered patches' kind, colour, size and place."""
         logits = self.patch_head(states[:, 1:]).split([len(names) for names in LABELS], dim=-1)
         losses = [
             F.cross_entropy(part.flatten(0, 1), labels[..., i].flatten())
