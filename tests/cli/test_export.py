@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -166,13 +166,17 @@ def test_the_image_size_is_the_trained_one(
         assert AutoImageProcessor.from_pretrained(merged).size["height"] == size
 
 
-def test_the_bundled_model_is_explained(aurora: Aurora, tmp_path: Path) -> None:
-    model = get_peft_model(aurora_vl.load("mini"), AuroraConfig(r=2, gqt="off"))
+@pytest.mark.parametrize("task", ["retrieval", "vqa"])
+def test_the_bundled_model_is_explained(
+    aurora: Aurora, tmp_path: Path, task: Literal["retrieval", "vqa"]
+) -> None:
+    model = get_peft_model(aurora_vl.load("mini", task=task), AuroraConfig(r=2, gqt="off"))
     model.save_pretrained(str(tmp_path / "adapter"), save_embedding_layers=False)
     outcome = aurora("export", tmp_path / "adapter", tmp_path / "lora", "--to", "lora")
     assert outcome.status == 0
     command = outcome.out.split('python -c "')[1].split('"')[0]
-    assert command == "import aurora_vl; aurora_vl.load('mini').save_pretrained('mini')"
+    load = f"aurora_vl.load('mini', task='{task}')"
+    assert command == f"import aurora_vl; {load}.save_pretrained('mini')"
     other = aurora(
         *("export", tmp_path / "adapter", tmp_path / "named", "--to", "lora"),
         *("--backbone", "somebody/blip"),

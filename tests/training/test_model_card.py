@@ -54,6 +54,7 @@ def test_the_card_of_a_run(
     assert "13 training items" in card
     assert "| steps | 12 (3 epochs, 4 items a step) |" in card
     assert re.search(r"\| state kept \| step (3|6|9|12), the best on validation data \|", card)
+    assert "| learning rate | 0.01, of the heads 0.01 |" in card
     assert "| seed | 42 |" in card
     for name, number in content["versions"].items():
         assert f"{name} {number}" in card

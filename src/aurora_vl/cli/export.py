@@ -63,15 +63,15 @@ def export(
         return
     if image_size is not None:
         raise UserError("--image-size belongs to --to merged; a LoRA adapter has no image size.")
-    lora = export_lora(adapter, out, backbone=backbone)
+    lora, task = export_lora(adapter, out, backbone=backbone)
     ranks = " to ".join(str(rank) for rank in dict.fromkeys((lora.ranks[0], lora.ranks[-1])))
     print(
         f"{out}: a PEFT LoRA adapter of rank {ranks} over {lora.maps} maps, {lora.numbers:,} "
-        f"numbers; its base model is {base_in_words(lora.base)}"
+        f"numbers; its base model is {base_in_words(lora.base, task)}"
     )
 
 
-def base_in_words(base: str | None) -> str:
+def base_in_words(base: str | None, task: str) -> str:
     """Say what the base model is, and for the bundled one how others come by it."""
     from aurora_vl.modeling.load import MINI
 
@@ -81,5 +81,6 @@ def base_in_words(base: str | None) -> str:
         return base
     return (
         'mini, which is inside aurora-vl: write it out with python -c "import aurora_vl; '
-        "aurora_vl.load('mini').save_pretrained('mini')\", which makes the folder ./mini"
+        f"aurora_vl.load('mini', task='{task}').save_pretrained('mini')\", which makes the folder "
+        "./mini"
     )

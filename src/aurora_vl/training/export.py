@@ -53,7 +53,9 @@ class MergedSummary:
     numbers: int
 
 
-def export_lora(adapter: Path, out: Path, *, backbone: str | None = None) -> LoraSummary:
+def export_lora(
+    adapter: Path, out: Path, *, backbone: str | None = None
+) -> tuple[LoraSummary, Task]:
     """Write the standard PEFT LoRA adapter that is equal to an Aurora adapter.
 
     Args:
@@ -61,12 +63,15 @@ def export_lora(adapter: Path, out: Path, *, backbone: str | None = None) -> Lor
         out: a new or empty folder.
         backbone: what to record as the base model instead of the name in the adapter.
 
+    Returns:
+        What was written, and the model it is for, as `modeling.load.load` names it.
+
     Raises:
         UserError: the adapter is none, or has query gates, or `out` holds something.
     """
     files = read_adapter(adapter)
     with _whole_folder(out) as staging:
-        return write_lora(files, staging, base=backbone)
+        return write_lora(files, staging, base=backbone), _task(files.config)
 
 
 def export_merged(

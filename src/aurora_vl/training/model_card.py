@@ -164,11 +164,15 @@ def _training(recipe: Recipe, content: Mapping[str, Any], facts: TrainingFacts) 
     source = f"the generated world in {data.annotations}"
     if data.kind != "world":
         source = f"{data.kind}: annotations in {data.annotations}, media in {data.media}"
+    epochs = f"{settings.epochs} epoch{'s' if settings.epochs > 1 else ''}"
+    rate = f"{settings.learning_rate}"
+    if content["parameters"].get("heads"):
+        rate += f", of the heads {settings.head_learning_rate}"
     rows = {
         "data": f"{source}; {facts.items:,} training items",
-        "steps": f"{facts.steps:,} ({settings.epochs} epochs, {batch} a step)",
+        "steps": f"{facts.steps:,} ({epochs}, {batch} a step)",
         "state kept": kept,
-        "learning rate": f"{settings.learning_rate}, of the heads {settings.head_learning_rate}",
+        "learning rate": rate,
         "seed": str(content["seed"]),
         "time": f"{content['seconds']:.0f} s, scoring included",
         "versions": versions,
