@@ -95,6 +95,7 @@ def test_merged_weights_are_transformers_own(
     outcome = aurora("export", adapter, merged, "--to", "merged")
     assert outcome.status == 0
     assert "for pictures of 16 pixels; transformers' BlipForImageTextRetrieval" in outcome.out
+    assert outcome.err == ""
     found, faults = call_theirs(RETRIEVAL, merged, calls())
     assert faults == []
     for name, scores in ours(adapted(backbone, adapter)).items():

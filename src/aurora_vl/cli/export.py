@@ -51,9 +51,12 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Turn an adapter trained with adapter.gqt=off into what needs none of our code."""
+    from transformers.utils.logging import disable_progress_bar
+
     from aurora_vl.errors import UserError
     from aurora_vl.training.export import export_lora, export_merged
 
+    disable_progress_bar()  # one of its own for every file, under -q as well
     if to is Form.MERGED:
         merged = export_merged(adapter, out, backbone=backbone, image_size=image_size)
         print(
