@@ -11,7 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from aurora_vl.data.readers import coco, jsonl, msrvtt_qa, visual_genome, vqav2
+from aurora_vl.data.readers import (
+    coco,
+    didemo,
+    jsonl,
+    msrvtt,
+    msrvtt_qa,
+    visual_genome,
+    vqav2,
+)
 from aurora_vl.data.readers.question_splits import SplitChoice
 from aurora_vl.data.records import CaptionedMedia, QuestionRecord, Splits
 from aurora_vl.errors import UserError
@@ -30,6 +38,8 @@ QuestionReader = Callable[[Path, Path, int, SplitChoice], Splits[QuestionRecord]
 RETRIEVAL_KINDS: dict[str, RetrievalReader] = {
     "coco": coco.read_coco,
     "flickr30k": coco.read_flickr30k,
+    "msrvtt": msrvtt.read_msrvtt,
+    "didemo": didemo.read_didemo,
     "jsonl": jsonl.read_captions,
 }
 QUESTION_KINDS: dict[str, QuestionReader] = {

@@ -1,0 +1,84 @@
+"""What the video layouts share: joined lines of captions, and clips' names as files.
+
+Video mirrors convert clips from one container to another and keep the names, so a clip that does
+not lie there as it is written is looked for under its name with any other ending.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from aurora_vl.data.readers.coco_blip import Files
+from aurora_vl.data.readers.files import read_json_lines, text_of, texts_of
+from aurora_vl.data.readers.splitting import join_captions
+from aurora_vl.data.records import CaptionedMedia
+from aurora_vl.errors import UserError
+
+ENDINGS = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".3gp", ".mpg", ".wmv", ".flv", ".gif")
+_SPLITS = ("train", "val", "test")
+
+
+class Clips:
+    """The files of a media folder, by clip.
+
+    Args:
+        media: the folder; it is listed when the first clip is not there as written.
+    """
+
+    def __init__(self, media: Path) -> None:
+        self.media = media
+        self._by_stem: dict[str, str] | None = None
+
+    def record(self, name: str, captions: tuple[str, ...]) -> CaptionedMedia:
+        """The record of a clip, whose name may have an ending or not."""
+        file = self._file(name)
+        return CaptionedMedia(file, self.media / file, "video", captions)
+
+    def _file(self, name: str) -> str:
+        stem, ending = os.path.splitext(name)
+        if ending.lower() not in ENDINGS:
+            stem, ending = name, ENDINGS[0]
+        written = stem + ending
+        if (self.media / written).is_file():
+            return written
+        if self._by_stem is None:
+            found = sorted(entry.name for entry in os.scandir(self.media))
+            listed = [os.path.splitext(file) for file in found]
+            self._by_stem = {s: s + e for s, e in reversed(listed) if e.lower() in ENDINGS}
+        return self._by_stem.get(stem, written)
+
+
+def read_lines(annotations: Path, clips: Clips, other: str) -> Files:
+    """Read `train.jsonl` and, where they are there, `val.jsonl` and `test.jsonl`.
+
+    Lines are `{"clip_name": ..., "caption": ...}`; those of one clip become one record.
+
+    Args:
+        annotations: the folder.
+        clips: of the media folder.
+        other: what could lie there instead, for the message.
+
+    Raises:
+        UserError: there is no `train.jsonl`, or a line is wrong.
+    """
+    train, val, test = (annotations / f"{split}.jsonl" for split in _SPLITS)
+    if not train.is_file():
+        raise UserError(
+            f"{annotations} holds neither {other} nor train.jsonl: put one of them there or "
+            "correct data.annotations"
+        )
+    return (
+        _read_file(train, clips),
+        _read_file(val, clips) if val.is_file() else None,
+        _read_file(test, clips) if test.is_file() else None,
+    )
+
+
+def _read_file(path: Path, clips: Clips) -> list[CaptionedMedia]:
+    return join_captions(
+        [
+            clips.record(text_of(entry, "clip_name", place), texts_of(entry, "caption", place))
+            for place, entry in read_json_lines(path)
+        ]
+    )
