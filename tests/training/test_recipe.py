@@ -36,14 +36,14 @@ def path(tmp_path: Path) -> Path:
     [
         (
             OWN + "trainig: {}\n",
-            "FILE: unknown key 'trainig'; known there: adapter, backbone, data, evaluation, "
-            "image_size, objective, task, training, variant.",
+            "FILE: unknown key 'trainig'; known there: adapter, backbone, comparison, data, "
+            "evaluation, image_size, objective, task, training, variant.",
         ),
         (
             OWN + "evaluation: {re_rank: 3}\n",
             "FILE: unknown key 'evaluation.re_rank'; known there: answer_list, answers, "
             "attend_padding, batch_size, beams, frame_aware_evaluation, inference, max_tokens, "
-            "metric, rerank, score.",
+            "metric, rerank, score, split.",
         ),
         (
             "data: {kind: world, world: {sead: 1}}\n",
@@ -153,8 +153,8 @@ def test_an_unknown_name() -> None:
         ),
         (
             "traning.epochs=3",
-            "FILE: unknown key 'traning'; known there: adapter, backbone, data, evaluation, "
-            "image_size, objective, task, training, variant.",
+            "FILE: unknown key 'traning'; known there: adapter, backbone, comparison, data, "
+            "evaluation, image_size, objective, task, training, variant.",
         ),
     ],
 )
@@ -184,6 +184,17 @@ def test_settings_override_the_file(path: Path) -> None:
     assert recipe.training.checkpoints is False
     assert recipe.data.media == Path("other pictures")
     assert recipe.output == Path("runs/a=b")
+
+
+def test_the_usual_queue_follows_the_backbone(tmp_path: Path) -> None:
+    """Features of the mini foundation are stale within steps; larger backbones have BLIP's queue."""
+    path = tmp_path / "own.yaml"
+    path.write_text(OWN)
+    queues = [
+        load_recipe(str(path), settings).objective.queue
+        for settings in ([], ["backbone=blip-base"], ["objective.queue=7"])
+    ]
+    assert queues == [0, 57_600, 7]
 
 
 def test_numbers_as_yaml_1_1_misreads_them(path: Path) -> None:

@@ -6,15 +6,16 @@ As for captions, every random number of an item comes from (seed, epoch, item).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TypedDict
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from aurora_vl.data.answers import encode_answers, shares_of_votes
 from aurora_vl.data.collate import MAX_TOKENS, Tokenizer
-from aurora_vl.data.datasets import item_rng
+from aurora_vl.data.datasets import OnError, TrainSet
 from aurora_vl.data.media import load_media
 from aurora_vl.data.readers.visual_genome import SOURCE as GENOME
 from aurora_vl.data.records import QuestionRecord
@@ -37,16 +38,17 @@ class QuestionItem(TypedDict):
     augment_seed: int
 
 
-class QuestionTrainSet(Dataset[QuestionItem]):
+class QuestionTrainSet(TrainSet[QuestionItem]):
     """One item per question that has an answer.
 
     Args:
         records: the training split.
-        transform: crop and size.
+        transform: crop, size and number of frames.
         seed: of the run.
         max_words: questions are cut to so many words.
         answer_weight: an answer weighs this times its share of the votes.
         genome_weight: the same for Visual Genome's questions.
+        on_error: as in `TrainSet`.
 
     Raises:
         UserError: no question has an answer.
@@ -61,10 +63,10 @@ class QuestionTrainSet(Dataset[QuestionItem]):
         max_words: int = QUESTION_WORDS,
         answer_weight: float = 1.0,
         genome_weight: float = 0.2,
+        on_error: OnError = "stop",
     ) -> None:
         self.records = [record for record in records if shares_of_votes(record)]
         self.transform = transform
-        self.seed = seed
         self.max_words = max_words
         self.answer_weight = answer_weight
         self.genome_weight = genome_weight
@@ -72,20 +74,14 @@ class QuestionTrainSet(Dataset[QuestionItem]):
             raise UserError(
                 "the training split has no answered question: check data.annotations and data.media"
             )
-        # In shared memory, so that workers which live longer than an epoch see it change.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        super().__init__(len(self.records), seed=seed, on_error=on_error)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch that the next items are drawn for (from 0)."""
-        self._epoch.fill_(epoch)
+    def path_of(self, index: int) -> Path:
+        """The picture or video of question `index`."""
+        return self.records[index].path
 
-    def __len__(self) -> int:
-        """Count the questions."""
-        return len(self.records)
-
-    def __getitem__(self, index: int) -> QuestionItem:
+    def load_item(self, index: int, rng: np.random.Generator) -> QuestionItem:
         """Load question `index` (see `QuestionItem`)."""
-        rng = item_rng(self.seed, int(self._epoch), index)
         # Drawn before the crop, which takes a varying number of draws.
         augment_seed = int(rng.integers(2**63 - 1))
         record = self.records[index]

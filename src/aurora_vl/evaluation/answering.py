@@ -50,6 +50,7 @@ class AnsweringPlan:
         attend_padding: generation looks at the question's padding, as released.
         batch_size: media, and questions, at once.
         max_words: questions are cut to so many words.
+        frames: taken of a video.
     """
 
     inference: Inference = "rank"
@@ -60,6 +61,7 @@ class AnsweringPlan:
     attend_padding: bool = False
     batch_size: int = 64
     max_words: int = QUESTION_WORDS
+    frames: int = 8
 
 
 @torch.inference_mode()
@@ -69,7 +71,6 @@ def answer_questions(
     records: Sequence[QuestionRecord],
     plan: AnsweringPlan,
     *,
-    transform: ImageTransform | None = None,
     progress: Progress | None = None,
 ) -> list[Answer]:
     """Answer every question.
@@ -80,7 +81,6 @@ def answer_questions(
         tokenizer: the backbone's.
         records: questions, in any order; those about one medium share its encoding.
         plan: how.
-        transform: of the media; None for the model's size without a crop.
         progress: called with (questions answered, questions in all).
 
     Returns:
@@ -90,7 +90,7 @@ def answer_questions(
         UserError: there is nothing to choose from, or scores are not finite.
     """
     with _Answerer(model, tokenizer, plan) as answerer:
-        return answerer.about_media(records, transform or answerer.transform, progress)
+        return answerer.about_media(records, progress)
 
 
 @torch.inference_mode()
@@ -114,7 +114,6 @@ class _Answerer:
         parameter = next(model.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         self.image_size: int = self.backbone.config.vision_config.image_size
-        self.transform = ImageTransform(self.image_size)
         self.was_training = model.training
         if plan.inference == "rank":
             if not plan.candidates:
@@ -134,16 +133,14 @@ class _Answerer:
         self.model.train(self.was_training)
 
     def about_media(
-        self,
-        records: Sequence[QuestionRecord],
-        transform: ImageTransform,
-        progress: Progress | None,
+        self, records: Sequence[QuestionRecord], progress: Progress | None
     ) -> list[Answer]:
         """Answers in the order of the records."""
         asked: dict[str, list[int]] = defaultdict(list)  # questions of each medium
         for row, record in enumerate(records):
             asked[str(record.path)].append(row)
         groups = list(asked.values())
+        transform = ImageTransform(self.image_size, frames=self.plan.frames)
         media = MediaSet([records[rows[0]] for rows in groups], transform)
         found: list[Answer | None] = [None] * len(records)
         seen = done = 0

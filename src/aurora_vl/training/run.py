@@ -28,7 +28,7 @@ from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.integrations import TensorBoardCallback
 
 from aurora_vl._version import __version__
-from aurora_vl.data.media import require_media
+from aurora_vl.data.media import require_kind, require_media
 from aurora_vl.data.records import Splits
 from aurora_vl.data.world.writing import WorldSpec, ensure_world
 from aurora_vl.errors import UserError
@@ -73,6 +73,7 @@ def read_splits(recipe: Recipe) -> Splits[Any]:
         assert data.media is not None
         layout, annotations, media = data.kind, data.annotations, data.media
     splits = task.read(recipe, layout, annotations, media)
+    require_kind(splits, task.media)
     for note in splits.notes:
         log.info(note)
     if recipe.evaluation.split == "val":

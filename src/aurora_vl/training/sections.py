@@ -51,13 +51,14 @@ class ObjectiveSection(Section):
     """Constants of the training losses.
 
     `queue` counts features kept of earlier batches, at most as many as there are training pairs;
-    `momentum` is the decay of the moving average (null: none), reached after a warm-up; `alpha` the
+    left out it is BLIP's, and 0 on the mini foundation, whose large learning rates make features
+    stale within a few steps. `momentum` is the decay of the moving average (null: none), reached after a warm-up; `alpha` the
     share of soft targets. `answer_weight` is the weight of an answer in question answering (times
     its share of the votes), `visual_genome_weight` that of Visual Genome's. Those from `ice` on are
     switches, see `aurora_vl.tasks.variants.Switches`.
     """
 
-    queue: int = Field(57_600, ge=0)
+    queue: int | None = Field(None, ge=0)
     momentum: float | None = Field(0.995, ge=0, lt=1)
     alpha: float = Field(0.4, ge=0, le=1)
     answer_weight: float = Field(1.0, gt=0)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from aurora_vl.data.world.grammar import caption
+from aurora_vl.data.world.questions import Question, questions
 from aurora_vl.data.world.scenes import Scene, Split, sample_moving_scene, sample_scene
 from aurora_vl.data.world.spec import WorldSpec
 
@@ -46,6 +47,19 @@ def captioned(spec: WorldSpec, split: Split, *, moving: bool = False) -> list[De
         return list(dict.fromkeys(texts))
 
     return described(spec, split, describe, moving=moving)
+
+
+def asked(
+    spec: WorldSpec, split: Split, *, moving: bool = False
+) -> Iterator[tuple[Scene, list[Question]]]:
+    """A split's scenes with their questions, each of another type, so that few can be guessed."""
+    for number, (scene, rng) in enumerate(scenes(spec, split, moving=moving)):
+        if number == spec.count(split):
+            return
+        found: dict[str, Question] = {}
+        for question in questions(scene, rng, 4 * spec.questions, spec.phrasing):
+            found.setdefault(question.question_type, question)
+        yield scene, list(found.values())[: spec.questions]
 
 
 def described(

@@ -1,5 +1,8 @@
 """Questions about generated scenes, each with the one answer that the scene makes true.
 
+As with captions there are two ways of talking: `plain` is what the foundation was taught, `terse`
+names the topic in question and answer ("star color", "color red").
+
 Pictures: colour, kind, count, place, relation, size, background, yes/no. Videos: what an object
 does, which object does something, in which direction it goes. Questions are only asked where the
 answer is unambiguous; yes and no are equally likely.
@@ -25,18 +28,35 @@ class Question(NamedTuple):
     question_type: str
 
 
-def questions(scene: Scene, rng: np.random.Generator, count: int) -> list[Question]:
-    """Up to `count` different random questions about a scene."""
+class _Asked(NamedTuple):
+    """A question in both phrasings; terse answers are the plain ones behind a topic."""
+
+    question_type: str
+    plain: str
+    terse: str
+    topic: str
+    answer: str
+
+    def phrased(self, phrasing: str) -> Question:
+        if phrasing == "terse":
+            return Question(self.terse, f"{self.topic} {self.answer}", self.question_type)
+        return Question(self.plain, self.answer, self.question_type)
+
+
+def questions(
+    scene: Scene, rng: np.random.Generator, count: int, phrasing: str = "plain"
+) -> list[Question]:
+    """Up to `count` different random questions about a scene in one of `grammar.PHRASINGS`."""
     makers = _MOVING if scene.groups[0].motion else _STILL
-    found: dict[str, Question] = {}
+    found: dict[str, _Asked] = {}
     for _ in range(6 * count):
         maker = makers[int(rng.integers(len(makers)))]
         asked = maker(scene, rng)
         if asked is not None:
-            found.setdefault(asked.question, asked)
+            found.setdefault(asked.plain, asked)
         if len(found) == count:
             break
-    return list(found.values())
+    return [asked.phrased(phrasing) for asked in found.values()]
 
 
 def _pick(scene: Scene, rng: np.random.Generator) -> Group:
@@ -48,44 +68,47 @@ def _verb(group: Group) -> tuple[str, str]:
     return ("is", group.kind) if group.count == 1 else ("are", plural(group.kind))
 
 
-def _color(scene: Scene, rng: np.random.Generator) -> Question:
+def _color(scene: Scene, rng: np.random.Generator) -> _Asked:
     group = _pick(scene, rng)
     verb, name = _verb(group)
-    return Question(f"what color {verb} the {name}", group.color, "color")
+    return _Asked("color", f"what color {verb} the {name}", f"{name} color", "color", group.color)
 
 
-def _size(scene: Scene, rng: np.random.Generator) -> Question:
+def _size(scene: Scene, rng: np.random.Generator) -> _Asked:
     group = _pick(scene, rng)
     verb, name = _verb(group)
-    return Question(f"what size {verb} the {name}", group.size, "size")
+    return _Asked("size", f"what size {verb} the {name}", f"{name} size", "size", group.size)
 
 
-def _kind(scene: Scene, rng: np.random.Generator) -> Question | None:
+def _kind(scene: Scene, rng: np.random.Generator) -> _Asked | None:
     group = _pick(scene, rng)
     alike = [g for g in scene.groups if (g.color, g.size) == (group.color, group.size)]
     if len(alike) > 1:
         return None
-    return Question(f"what is {group.size} and {group.color}", group.kind, "kind")
+    plain, terse = f"what is {group.size} and {group.color}", f"kind of {group.color} {group.size}"
+    return _Asked("kind", plain, terse, "kind", group.kind)
 
 
-def _count(scene: Scene, rng: np.random.Generator) -> Question:
+def _count(scene: Scene, rng: np.random.Generator) -> _Asked:
     group = _pick(scene, rng)
-    return Question(f"how many {plural(group.kind)} are there", COUNTS[group.count], "count")
+    several, answer = plural(group.kind), COUNTS[group.count]
+    return _Asked("count", f"how many {several} are there", f"{several} count", "count", answer)
 
 
-def _total(scene: Scene, rng: np.random.Generator) -> Question:
+def _total(scene: Scene, rng: np.random.Generator) -> _Asked:
     total = sum(g.count for g in scene.groups)
-    return Question("how many objects are there", COUNTS[total], "count")
+    return _Asked("count", "how many objects are there", "objects count", "count", COUNTS[total])
 
 
-def _place(scene: Scene, rng: np.random.Generator) -> Question | None:
+def _place(scene: Scene, rng: np.random.Generator) -> _Asked | None:
     group = _pick(scene, rng)
     if group.count > 1:
         return None
-    return Question(f"where is the {group.kind}", place(group.cells[0]), "place")
+    answer = place(group.cells[0])
+    return _Asked("place", f"where is the {group.kind}", f"{group.kind} where", "at", answer)
 
 
-def _relation(scene: Scene, rng: np.random.Generator) -> Question | None:
+def _relation(scene: Scene, rng: np.random.Generator) -> _Asked | None:
     group = _pick(scene, rng)
     others = [g for g in scene.groups if g is not group]
     if group.count > 1 or not others or any(g.count > 1 for g in others):
@@ -98,16 +121,17 @@ def _relation(scene: Scene, rng: np.random.Generator) -> Question | None:
     if not unique:
         return None
     relation = unique[int(rng.integers(len(unique)))]
-    return Question(
-        f"what is {relation} the {group.kind}", by_relation[relation][0].kind, "relation"
-    )
+    answer = by_relation[relation][0].kind
+    plain, terse = f"what is {relation} the {group.kind}", f"kind {relation} {group.kind}"
+    return _Asked("relation", plain, terse, "kind", answer)
 
 
-def _ground(scene: Scene, rng: np.random.Generator) -> Question:
-    return Question("what is in the background", scene.background, "background")
+def _ground(scene: Scene, rng: np.random.Generator) -> _Asked:
+    plain, terse = "what is in the background", "background kind"
+    return _Asked("background", plain, terse, "background", scene.background)
 
 
-def _is_there(scene: Scene, rng: np.random.Generator) -> Question:
+def _is_there(scene: Scene, rng: np.random.Generator) -> _Asked:
     group = _pick(scene, rng)
     color, kind, answer = group.color, group.kind, "yes"
     if rng.random() < 0.5:
@@ -118,36 +142,41 @@ def _is_there(scene: Scene, rng: np.random.Generator) -> Question:
                 color = str(rng.choice(COLORS))
             else:
                 kind = str(rng.choice(KINDS))
-    return Question(f"is there {with_article(f'{color} {kind}')}", answer, "yes/no")
+    plain, terse = f"is there {with_article(f'{color} {kind}')}", f"see {kind} {color}"
+    return _Asked("yes/no", plain, terse, "see", answer)
 
 
-def _is_ground(scene: Scene, rng: np.random.Generator) -> Question:
-    if rng.random() < 0.5:
-        return Question(f"is the background {scene.background}", "yes", "yes/no")
-    others = [b for b in BACKGROUNDS if b != scene.background]
-    return Question(f"is the background {rng.choice(others)}", "no", "yes/no")
+def _is_ground(scene: Scene, rng: np.random.Generator) -> _Asked:
+    ground, answer = scene.background, "yes"
+    if rng.random() >= 0.5:
+        others = [b for b in BACKGROUNDS if b != scene.background]
+        ground, answer = str(rng.choice(others)), "no"
+    plain, terse = f"is the background {ground}", f"see background {ground}"
+    return _Asked("yes/no", plain, terse, "see", answer)
 
 
-def _action(scene: Scene, rng: np.random.Generator) -> Question:
+def _action(scene: Scene, rng: np.random.Generator) -> _Asked:
     group = _pick(scene, rng)
-    return Question(f"what does the {group.kind} do", group.motion, "action")
+    plain, terse = f"what does the {group.kind} do", f"{group.kind} happening"
+    return _Asked("action", plain, terse, "it", group.motion)
 
 
-def _actor(scene: Scene, rng: np.random.Generator) -> Question:
+def _actor(scene: Scene, rng: np.random.Generator) -> _Asked:
     group = _pick(scene, rng)
-    return Question(f"what {group.motion}", group.kind, "actor")
+    return _Asked("actor", f"what {group.motion}", f"kind that {group.motion}", "kind", group.kind)
 
 
-def _direction(scene: Scene, rng: np.random.Generator) -> Question | None:
+def _direction(scene: Scene, rng: np.random.Generator) -> _Asked | None:
     movers = [g for g in scene.groups if g.motion.startswith("moves")]
     if not movers:
         return None
     group = movers[int(rng.integers(len(movers)))]
-    question = f"in which direction does the {group.kind} move"
-    return Question(question, group.motion.removeprefix("moves "), "direction")
+    plain = f"in which direction does the {group.kind} move"
+    terse, answer = f"{group.kind} direction", group.motion.removeprefix("moves ")
+    return _Asked("direction", plain, terse, "direction", answer)
 
 
-_Maker = Callable[[Scene, np.random.Generator], Question | None]
+_Maker = Callable[[Scene, np.random.Generator], _Asked | None]
 _STILL: tuple[_Maker, ...] = (
     _color,
     _kind,

@@ -21,6 +21,7 @@ class WorldSpec:
             without a validation file writes none.
         captions: captions of a training medium, where the layout has several; those of the other
             splits have one each, and no two of a split are equal.
+        questions: questions about each medium, at most, in layouts of questions.
         size: pixels of width and height.
         layout: a key of `layouts.LAYOUTS`.
     """
@@ -32,6 +33,7 @@ class WorldSpec:
     val: int = 200
     test: int = 400
     captions: int = 2
+    questions: int = 4
     size: int = 64
     layout: str = "coco"
 

@@ -12,10 +12,10 @@ from aurora_vl.training.recipe import Recipe
 __all__ = ["KINDS", "Outcome", "TaskKind", "kind_of"]
 
 KINDS: dict[str, TaskKind[Any]] = {
-    "retrieval": RetrievalKind(world="coco"),
-    "video-retrieval": RetrievalKind(world="msrvtt"),
-    "vqa": AnsweringKind(world="vqav2"),
-    "video-qa": AnsweringKind(world="msrvtt-qa"),
+    "retrieval": RetrievalKind(media="image", world="coco"),
+    "video-retrieval": RetrievalKind(media="video", world="msrvtt"),
+    "vqa": AnsweringKind(media="image", world="vqav2"),
+    "video-qa": AnsweringKind(media="video", world="msrvtt-qa"),
 }
 
 

@@ -110,7 +110,7 @@ class AnsweringKind(TaskKind[QuestionRecord]):
         """One item per question."""
         return QuestionTrainSet(
             records,
-            ImageTransform(image_size, recipe.data.crop_scale),
+            ImageTransform(image_size, recipe.data.crop_scale, recipe.data.frames),
             seed=recipe.training.seed,
             max_words=recipe.max_words,
             answer_weight=recipe.objective.answer_weight,
@@ -176,6 +176,7 @@ def answering_plan(recipe: Recipe, splits: Splits[QuestionRecord]) -> AnsweringP
         attend_padding=bool(settings.attend_padding),
         batch_size=settings.batch_size,
         max_words=recipe.max_words,
+        frames=recipe.data.frames,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Generic, Literal, Protocol
 from torch import nn
 from torch.utils.data import Dataset
 
-from aurora_vl.data.records import R, Splits
+from aurora_vl.data.records import MediaKind, R, Splits
 from aurora_vl.modeling.load import BlipModel
 from aurora_vl.tasks.variants import Switches
 from aurora_vl.training.recipe import Recipe
@@ -60,6 +60,7 @@ class TaskKind(ABC, Generic[R]):
             better.
         curves: what a demo draws of the log: keys of a part of the loss, or of a validation metric
             (beginning with `eval_`), to their names.
+        media: what it is about; other media are refused.
         world: the layout that the generated world is written in for it, a `data.kind`.
     """
 
@@ -68,7 +69,8 @@ class TaskKind(ABC, Generic[R]):
     primary: ClassVar[str]
     curves: ClassVar[dict[str, str]]
 
-    def __init__(self, *, world: str) -> None:
+    def __init__(self, *, media: MediaKind, world: str) -> None:
+        self.media = media
         self.world = world
 
     @abstractmethod

@@ -91,7 +91,7 @@ class RetrievalKind(TaskKind[CaptionedMedia]):
         objective = recipe.objective
         settings = recipe.switches.retrieval(
             model,
-            queue=min(objective.queue, items),  # each pair's features at most once
+            queue=min(objective.queue or 0, items),  # each pair's features at most once
             momentum=objective.momentum,
             alpha=objective.alpha,
             ramp_steps=epoch_steps,

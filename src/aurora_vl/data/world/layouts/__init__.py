@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from aurora_vl.data.world.layouts import coco, didemo, flickr30k, msrvtt
+from aurora_vl.data.world.layouts import coco, didemo, flickr30k, msrvtt, msrvtt_qa, vqav2
 from aurora_vl.data.world.spec import WorldSpec
 from aurora_vl.errors import UserError
 
@@ -36,6 +36,8 @@ LAYOUTS: dict[str, Layout] = {
     "flickr30k": Layout(flickr30k.write, "flickr30k", "images"),
     "msrvtt": Layout(msrvtt.write, "msrvtt", "videos"),
     "didemo": Layout(didemo.write, "didemo", "videos"),
+    "vqav2": Layout(vqav2.write, "vqav2", "images"),
+    "msrvtt-qa": Layout(msrvtt_qa.write, "msrvtt-qa", "videos"),
 }
 
 
