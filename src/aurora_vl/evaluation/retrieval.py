@@ -2,8 +2,9 @@
 
 Media are streamed twice, for their features and, grouped by medium, for matching, so memory does
 not grow with patches of the gallery. A pair that both directions ask for is matched once, and a
-medium's keys and values are computed once for all its texts. Scores equal those of the plain loop
-over pairs.
+medium's keys and values are computed once for all its texts. For frame-aware attention a video's
+keys are kept unscaled and multiplied for some texts at a time (DESIGN.md 7.12). Scores equal those
+of the plain loop over pairs.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from aurora_vl.data.collate import MAX_TOKENS
 from aurora_vl.data.datasets import MediaSet, caption_table
@@ -23,10 +24,13 @@ from aurora_vl.data.records import CaptionedMedia
 from aurora_vl.data.transforms import ImageTransform, to_model_input
 from aurora_vl.errors import UserError
 from aurora_vl.evaluation.recall import ranks, retrieval_metrics
+from aurora_vl.modeling.blip import CrossKeys
 from aurora_vl.tasks.retrieval import backbone_of
+from aurora_vl.tasks.video import frame_key_scale
 
 Score = Literal["itm", "itm+itc"]
 _MATCHED_AT_ONCE = 256  # texts of one medium
+_SCALED_BYTES = {"cpu": 2**28, "cuda": 2**31}  # of one video's keys, multiplied for several texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +62,12 @@ def evaluate_retrieval(
     score: Score = "itm+itc",
     batch_size: int = 64,
     max_words: int = 30,
+    frames: int = 8,
+    frame_aware: bool = True,
+    workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> RetrievalResult:
-    """Score a split in both directions.
+    """Score a split of pictures, or of videos, in both directions.
 
     Args:
         model: a retrieval backbone, or a PEFT model around one; left in the mode it was in.
@@ -68,21 +75,28 @@ def evaluate_retrieval(
         records: media with their captions; no medium and no caption is left out.
         rerank: candidates of each query that are matched; 0 for features alone.
         score: what orders matched candidates.
-        batch_size: media (and texts) encoded at once.
+        batch_size: pictures (frames of videos) and texts encoded at once.
         max_words: captions are cut to so many words.
+        frames: taken of a video.
+        frame_aware: whether the keys of a video's frames are scaled by their likeness to the text.
+        workers: processes that decode media.
         progress: called with (media matched, media in all).
 
     Raises:
-        UserError: no record has a caption, or scores are not finite.
+        UserError: no record has a caption, pictures stand beside videos, a file is damaged, or
+            scores are not finite.
     """
+    kinds = {record.kind for record in records}
+    if len(kinds) > 1:
+        raise UserError("the scored split mixes pictures and videos; score them one by one.")
     was_training = model.training
     model.eval()
     try:
         texts, owners = caption_table(records, max_words)
         if not texts:
             raise UserError("the scored split has no captions; give it some to be found by.")
-        stage = _TwoStage(model, tokenizer, texts, batch_size)
-        media = MediaSet(records, ImageTransform(stage.image_size))
+        stage = _TwoStage(model, tokenizer, texts, batch_size, frame_aware, workers)
+        media = MediaSet(records, ImageTransform(stage.image_size, frames=frames))
         cosine = stage.cosines(media)
         m2t, t2m = stage.matched(media, cosine, rerank, score, progress)
     finally:
@@ -92,7 +106,7 @@ def evaluate_retrieval(
         owned[int(owner)].append(text)
     media_ranks = ranks(m2t, owned)
     text_ranks = ranks(t2m, [[int(owner)] for owner in owners])
-    metrics = retrieval_metrics(media_ranks, text_ranks, "i2t")
+    metrics = retrieval_metrics(media_ranks, text_ranks, "v2t" if "video" in kinds else "i2t")
     return RetrievalResult(m2t, t2m, media_ranks, text_ranks, metrics)
 
 
@@ -100,10 +114,18 @@ class _TwoStage:
     """The two stages over one set of texts."""
 
     def __init__(
-        self, model: nn.Module, tokenizer: Any, texts: Sequence[str], batch_size: int
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        texts: Sequence[str],
+        batch_size: int,
+        frame_aware: bool,
+        workers: int,
     ) -> None:
         self.backbone = backbone_of(model)
         self.batch_size = batch_size
+        self.frame_aware = frame_aware
+        self.workers = workers
         self.device = next(model.parameters()).device
         self.dtype = next(model.parameters()).dtype
         self.image_size: int = self.backbone.config.vision_config.image_size
@@ -113,31 +135,36 @@ class _TwoStage:
         self.ids: Tensor = encoded["input_ids"].to(self.device)  # (T, L)
         self.mask: Tensor = encoded["attention_mask"].to(self.device)
         self.lengths: Tensor = encoded["attention_mask"].sum(1)  # on the host, as all row numbers
+        self.text_features = self._text_features()  # (T, D)
 
     def _texts(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Ids and mask of some texts, cut to the longest of them."""
         longest = int(self.lengths[rows].max())
         return self.ids[rows, :longest], self.mask[rows, :longest]
 
-    def _pixels(
-        self, media: Dataset[Tensor], rows: Sequence[int] | None = None
-    ) -> Iterator[Tensor]:
-        subset = media if rows is None else torch.utils.data.Subset(media, rows)
-        for batch in DataLoader(subset, self.batch_size):
+    def _text_features(self) -> Tensor:
+        """In float32 or the model's wider type."""
+        dtype = torch.promote_types(self.dtype, torch.float32)
+        width = self.backbone.config.image_text_hidden_size
+        features = torch.empty(len(self.lengths), width, dtype=dtype, device=self.device)
+        for rows in self.lengths.argsort().split(self.batch_size):
+            features[rows] = self.backbone.encode_text(*self._texts(rows))[1].to(dtype)
+        return features
+
+    def _pixels(self, media: MediaSet, rows: Sequence[int] | None = None) -> Iterator[Tensor]:
+        """Batches (B, 3, S, S) or (B, T, 3, S, S) of the given media."""
+        subset: Dataset[Tensor] = media if rows is None else Subset(media, rows)
+        video = any(record.kind == "video" for record in media.records)
+        at_once = max(1, self.batch_size // (media.transform.frames if video else 1))
+        for batch in DataLoader(subset, at_once, num_workers=self.workers):
             yield to_model_input(batch.to(self.device), dtype=self.dtype)
 
     def cosines(self, media: MediaSet) -> Tensor:
-        """First-stage scores (M, T) on the host, in float32 or the model's wider type."""
-        dtype = torch.promote_types(self.dtype, torch.float32)
-        order = self.lengths.argsort()
-        width = self.backbone.config.image_text_hidden_size
-        features = torch.empty(len(order), width, dtype=dtype, device=self.device)
-        for rows in order.split(self.batch_size):
-            features[rows] = self.backbone.encode_text(*self._texts(rows))[1].to(dtype)
+        """First-stage scores (M, T) on the host."""
         parts = []
         for pixels in self._pixels(media):
-            image = self.backbone.encode_image(pixels)[1].to(dtype)
-            parts.append((image @ features.T).cpu())
+            features = self.backbone.encode_image(pixels)[1].to(self.text_features.dtype)
+            parts.append((features @ self.text_features.T).cpu())
         return _finite(torch.cat(parts))
 
     def matched(
@@ -160,10 +187,11 @@ class _TwoStage:
         done = 0
         for pixels in self._pixels(media, rows) if rows else ():
             states, _ = self.backbone.encode_image(pixels)
+            frames = pixels.shape[1] if self.frame_aware and pixels.ndim == 5 else 0
             for state in states:
                 row = rows[done]
                 columns = needed[row].nonzero()[:, 0]
-                pairs[row, columns] = _finite(self._match(state[None], columns))
+                pairs[row, columns] = _finite(self._match(state[None], columns, frames))
                 if score == "itm+itc":
                     pairs[row, columns] += cosine[row, columns]
                 done += 1
@@ -173,16 +201,32 @@ class _TwoStage:
         m2t, t2m = (torch.where(chosen, pairs, below) for chosen in (for_media, for_texts))
         return m2t, t2m.T.contiguous()
 
-    def _match(self, state: Tensor, columns: Tensor) -> Tensor:
-        """Matching logits of one medium (1, N, d) with the given texts, float64 on the host."""
+    def _match(self, state: Tensor, columns: Tensor, frames: int) -> Tensor:
+        """Matching logits of one medium (1, N, d) with the given texts, float64 on the host.
+
+        With `frames` above 0 the keys of each of the video's frames are scaled for each text.
+        """
         cross = self.backbone.cross_keys(state)
+        at_once, seen = _MATCHED_AT_ONCE, None
+        if frames:
+            seen = self.backbone.frame_features(state, frames)[0].to(self.text_features.dtype)
+            size = sum(key.nbytes for key in cross.keys)
+            at_once = max(
+                1, min(at_once, _SCALED_BYTES.get(self.device.type, _SCALED_BYTES["cpu"]) // size)
+            )
         order = self.lengths[columns].argsort()
         scores = torch.empty(len(columns), dtype=torch.float64)
-        for part in order.split(_MATCHED_AT_ONCE):
-            ids, mask = self._texts(columns[part].to(self.device))
-            logits = self.backbone.match(ids, mask, cross)  # one row of keys serves all
+        for part in order.split(at_once):
+            rows = columns[part]
+            keys = cross if seen is None else self._scaled(cross, rows, seen)
+            logits = self.backbone.match(*self._texts(rows), keys)  # one row of keys serves all
             scores[part] = logits[:, 1].double().cpu()
         return scores
+
+    def _scaled(self, cross: CrossKeys, rows: Tensor, seen: Tensor) -> CrossKeys:
+        """A video's keys for some texts, scaled by the likeness of its frames' features (T, D)."""
+        similarity = self.text_features[rows] @ seen.T  # (R, T)
+        return cross.scaled(frame_key_scale(similarity, cross.keys[0].shape[2]))
 
 
 def _finite(scores: Tensor) -> Tensor:
