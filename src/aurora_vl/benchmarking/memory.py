@@ -1,7 +1,8 @@
 """Peak memory of one contender, measured in a process that does nothing else.
 
 Within one process a peak would be the largest contender's, so each gets its own:
-`python -m aurora_vl.benchmarking.memory JOB CONTENDER SETUP` runs it and prints the peak.
+`python -m aurora_vl.benchmarking.memory JOB CONTENDER SETUP` runs it and prints the peak and how
+long the last run took.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import asdict
 from importlib import import_module
@@ -18,7 +20,6 @@ import torch
 from aurora_vl.benchmarking.setup import Setup
 
 _UNIT = 1e6
-_RUNS = 2  # the second meets the optimizer's state and the first one's fragments
 _MODULES = {
     "train-step": "aurora_vl.benchmarking.train_step",
     "gallery": "aurora_vl.benchmarking.rerank",
@@ -26,26 +27,29 @@ _MODULES = {
 }
 
 
-def peaks_of(job: str, names: Iterable[str], setup: Setup) -> dict[str, float]:
-    """Peak memory of each contender, in 10^6 bytes.
+def peaks_of(
+    job: str, names: Iterable[str], setup: Setup, *, runs: int = 2
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Peak memory of each contender in 10^6 bytes, and the seconds of its last run.
 
     Args:
         job: a key of the modules that offer `contender(name, setup)`.
         names: its contenders.
         setup: as for the job.
+        runs: the second one of a training step meets the optimizer's state.
 
     Raises:
         RuntimeError: a contender failed, such as for want of memory.
     """
-    found = {}
+    peaks, seconds = {}, {}
     for name in names:
-        given = [job, name, json.dumps(asdict(setup))]
+        given = [job, name, json.dumps(asdict(setup)), str(runs)]
         command = [sys.executable, "-W", "ignore", "-m", "aurora_vl.benchmarking.memory", *given]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{job}: {name} failed: {done.stderr.strip()[-500:]}")
-        found[name] = float(done.stdout.split()[-1])
-    return found
+        peaks[name], seconds[name] = json.loads(done.stdout.splitlines()[-1])
+    return peaks, seconds
 
 
 def process_peak() -> float:
@@ -61,14 +65,22 @@ def process_peak() -> float:
         return peak * (1 if sys.platform == "darwin" else 1024) / _UNIT
 
 
-def _measure(job: str, name: str, setup: Setup) -> float:
+def _measure(job: str, name: str, setup: Setup, runs: int) -> tuple[float, float]:
     run = import_module(_MODULES[job]).contender(name, setup)
-    for _ in range(_RUNS):
+    start = 0.0
+    for _ in range(runs):
+        start = time.perf_counter()
         run()
+    seconds = time.perf_counter() - start
     if setup.torch_device.type == "cuda":
-        return torch.cuda.max_memory_allocated(setup.torch_device) / _UNIT
-    return process_peak()
+        return torch.cuda.max_memory_allocated(setup.torch_device) / _UNIT, seconds
+    return process_peak(), seconds
+
+
+def _main(job: str, name: str, setup: str, runs: str) -> None:
+    measured = _measure(job, name, Setup(**json.loads(setup)), int(runs))
+    sys.stdout.write(json.dumps(measured) + "\n")
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{_measure(sys.argv[1], sys.argv[2], Setup(**json.loads(sys.argv[3])))}\n")
+    _main(*sys.argv[1:])

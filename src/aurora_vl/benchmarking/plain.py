@@ -11,6 +11,7 @@ that both forms compute the same losses; the arithmetic of their layers is not c
 from __future__ import annotations
 
 import copy
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -48,7 +49,7 @@ def linear(layer: nn.Module, x: Tensor) -> Tensor:
 
 def projections(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values of a fused map, each with an update of its own."""
-    base = layer.get_base_layer() if isinstance(layer, AuroraLinear) else layer
+    base: Any = layer.get_base_layer() if isinstance(layer, AuroraLinear) else layer
     outputs = F.linear(x, base.weight, base.bias).chunk(3, dim=-1)
     if isinstance(layer, AuroraLinear):
         u, v, core, modes = layer.factors(layer.active_adapters[0])
@@ -84,7 +85,7 @@ def image_states(model: BlipForRetrieval, pixels: Tensor) -> Tensor:
     """Pixels (B, 3, S, S) to states (B, N, d)."""
     x = model.vision_model.embeddings(pixels)
     for layer in model.vision_model.encoder.layers:
-        x = vision_layer(layer, x)
+        x = vision_layer(cast("BlipVisionLayer", layer), x)
     return model.vision_model.post_layernorm(x)
 
 
@@ -98,9 +99,7 @@ def text_attention(
     return block.output.LayerNorm(block.output.dense(attended) + x)
 
 
-def text_layer(
-    layer: BlipTextLayer, x: Tensor, mask: Tensor, image: Tensor | None
-) -> Tensor:
+def text_layer(layer: BlipTextLayer, x: Tensor, mask: Tensor, image: Tensor | None) -> Tensor:
     """A post-norm layer, with cross-attention and query gate where a picture is given."""
     s = c = text_attention(layer.attention, x, x, mask)
     if image is not None:
@@ -123,7 +122,7 @@ def text_states(
     x = model.text_encoder.embeddings(ids)
     added = (1.0 - mask[:, None, None, :].to(x.dtype)) * _MASKED
     for layer in model.text_encoder.encoder.layer:
-        x = text_layer(layer, x, added, image)
+        x = text_layer(cast("BlipTextLayer", layer), x, added, image)
     return x
 
 
@@ -160,9 +159,7 @@ class PlainRetrieval(nn.Module):
         self.model = model
         self.momentum = momentum
         self.alpha = alpha
-        self.averaged = (
-            None if momentum is None else copy.deepcopy(model).requires_grad_(False)
-        )
+        self.averaged = None if momentum is None else copy.deepcopy(model).requires_grad_(False)
         self.image_queue = image_queue.T.contiguous()  # (D, Q), as published
         self.text_queue = text_queue.T.contiguous()
         self.index_queue = index_queue.clone()
@@ -179,9 +176,7 @@ class PlainRetrieval(nn.Module):
         text_feature = F.normalize(model.text_proj(text_states(model, ids, mask)[:, 0]), dim=-1)
         targets = self._momentum_features(image_feature, text_feature, pixel_values, ids, mask)
         contrastive = self._contrastive(image_feature, text_feature, *targets, media_index)
-        matching = self._matching(
-            image, image_feature, text_feature, ids, mask, media_index
-        )
+        matching = self._matching(image, image_feature, text_feature, ids, mask, media_index)
         return {"loss": contrastive + matching, "loss_itc": contrastive, "loss_itm": matching}
 
     @torch.no_grad()

@@ -14,11 +14,11 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from aurora_vl.benchmarking.measuring import Row, rows_of, time_in_turn
 from aurora_vl.benchmarking.memory import peaks_of
-from aurora_vl.benchmarking.plain import CAPTION_TOKENS, PlainRetrieval
+from aurora_vl.benchmarking.operations import GIGA, counting
+from aurora_vl.benchmarking.plain import PlainRetrieval
 from aurora_vl.benchmarking.setup import HEADS, Setup
 from aurora_vl.modeling.precision import keep_frozen_maps_in
 from aurora_vl.tasks.retrieval import RetrievalSettings, RetrievalTask
@@ -37,7 +37,6 @@ CONTENDERS = (
     "heads alone",
 )
 _MOMENTUM = 0.995
-_GIGA = 1e9
 
 
 def build(name: str, setup: Setup, *, start: bool = True) -> nn.Module:
@@ -107,9 +106,9 @@ def counted_operations(name: str, setup: Setup, *, tokens: int | None = None) ->
         batch.update(input_ids=ids, attention_mask=ids)
     with torch.device("meta"):
         task = build(name, shapes).to("meta")
-        with FlopCounterMode(display=False) as counter:
+        with counting() as counter:
             task(**{key: value.to("meta") for key, value in batch.items()})["loss"].backward()
-    return counter.get_total_flops() / _GIGA
+    return counter.get_total_flops() / GIGA
 
 
 def backbone_operations(name: str, setup: Setup, *, tokens: int | None = None) -> float:
@@ -121,7 +120,6 @@ def backbone_operations(name: str, setup: Setup, *, tokens: int | None = None) -
 
 def compare(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
     """Time all contenders in turn; ratios are against the plain form."""
-    seconds: dict[str, list[float]] = {}
     steps = {name: contender(name, setup) for name in CONTENDERS}
     seconds = time_in_turn(steps, repeats, setup.torch_device)
     countable = setup.backbone == "base"
@@ -129,7 +127,7 @@ def compare(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
         JOB,
         seconds,
         reference=PLAIN,
-        peaks=peaks_of(JOB, CONTENDERS, setup) if memory else None,
+        peaks=peaks_of(JOB, CONTENDERS, setup)[0] if memory else None,
         gflop={n: counted_operations(n, setup) for n in CONTENDERS} if countable else None,
         items=dict.fromkeys(CONTENDERS, setup.batch),
     )
@@ -145,6 +143,3 @@ def _queue(setup: Setup) -> tuple[Tensor, Tensor, Tensor]:
     index = torch.arange(setup.queue) + 1_000_000
     image, text, index = (x.to(setup.torch_device) for x in (image, text, index))
     return image, text, index
-
-
-__all__ = ["CAPTION_TOKENS", "CONTENDERS", "build", "compare", "contender", "counted_operations"]

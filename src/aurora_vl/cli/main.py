@@ -11,7 +11,9 @@ from typing import Annotated
 import typer
 
 from aurora_vl._version import __version__
+from aurora_vl.cli.bench import bench
 from aurora_vl.cli.check_data import check_data
+from aurora_vl.cli.compare import compare
 from aurora_vl.cli.convert import convert
 from aurora_vl.cli.demo import demo
 from aurora_vl.cli.evaluate import evaluate
@@ -35,11 +37,13 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "train": train,
     "evaluate": evaluate,
+    "compare": compare,
     "params": params,
     "recipes": recipes,
     "check-data": check_data,
     "convert": convert,
     "export": export,
+    "bench": bench,
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(guarded(_command))

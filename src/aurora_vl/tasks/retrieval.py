@@ -84,9 +84,7 @@ class RetrievalTask(nn.Module):
         self.momentum = (
             None
             if settings.momentum is None
-            else MomentumCopy(
-                model, settings.momentum, settings.live, warm=settings.warm_momentum
-            )
+            else MomentumCopy(model, settings.momentum, settings.live, warm=settings.warm_momentum)
         )
         weight = next(self.backbone.vision_proj.parameters())
         empty = torch.zeros(
@@ -253,9 +251,7 @@ class RetrievalTask(nn.Module):
         weights = torch.cat([torch.ones_like(valid), valid, valid]).to(losses.dtype)
         return (losses * weights).sum() / weights.sum()
 
-    def _runs(
-        self, live: RetrievalOutput, texts: Tensor, media: Tensor
-    ) -> tuple[TextRun, TextRun]:
+    def _runs(self, live: RetrievalOutput, texts: Tensor, media: Tensor) -> tuple[TextRun, TextRun]:
         """Keys for (3B,) texts: two for each own medium, then one for each medium drawn.
 
         Args:

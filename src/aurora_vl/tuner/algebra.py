@@ -151,9 +151,7 @@ class _AddProduct(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(
-        ctx: Any, *gradients: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         t, v = ctx.saved_tensors
         rows = gradients[0].reshape(-1, v.shape[0])
         return gradients[0], rows @ v, rows.t() @ t

@@ -37,6 +37,8 @@ class AuroraQueryGate(nn.Module, AuroraLayer):
 
     adapter_layer_names = _SELF_NAMES + _CROSS_NAMES
     own_names = adapter_layer_names
+    aurora_gate_self_shift: nn.ParameterDict
+    aurora_gate_cross_shift: nn.ParameterDict
 
     def __init__(self, base_layer: QuerySlot) -> None:
         super().__init__()
@@ -48,8 +50,7 @@ class AuroraQueryGate(nn.Module, AuroraLayer):
     @property
     def by_token(self) -> bool:
         """Whether a token's output depends on that token alone: of "released" gates only."""
-        shift, other = self.aurora_gate_self_shift, self.aurora_gate_cross_shift
-        return all(name in other for name in shift)
+        return set(self.aurora_gate_self_shift) == set(self.aurora_gate_cross_shift)
 
     def update_layer(
         self, adapter_name: str, config: AuroraConfig, device: torch.device, dtype: torch.dtype

@@ -253,11 +253,11 @@ class AuroraLinear(nn.Module, AuroraLayer):
             return result
         in_place = self._owns_output()
         # As a matrix, an output is no view of another tensor and can be written into.
-        rows = x.reshape(-1, self.in_features) if in_place else x
-        result = self.base_layer(rows, *args, **kwargs)
+        matrix = x.reshape(-1, self.in_features) if in_place else x
+        result = self.base_layer(matrix, *args, **kwargs)
         for name in self.active_adapters:
             if name in self.aurora_P:
-                result = self._add_delta(result, rows, name, in_place)
+                result = self._add_delta(result, matrix, name, in_place)
         return result.view(*x.shape[:-1], self.out_features)
 
     def _owns_output(self) -> bool:
