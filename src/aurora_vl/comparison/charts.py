@@ -1,6 +1,6 @@
-"""Line charts as SVG text to be put into a page, drawn by matplotlib's object interface.
+"""Charts as SVG text to be put into a page, or as files, drawn by matplotlib's object interface.
 
-Colours are CSS variables of the page, so that one drawing serves the light and the dark scheme, and
+In a page colours are CSS variables, so that one drawing serves the light and the dark scheme, and
 text stays text in the page's own font. Nothing here touches pyplot or any state shared by figures.
 """
 
@@ -9,22 +9,44 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from aurora_vl.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+
+@dataclass(frozen=True, slots=True)
+class Colours:
+    """What a chart is drawn with.
+
+    Attributes:
+        ink: text.
+        rule: grid and axis.
+        series: four that are told apart.
+    """
+
+    ink: str
+    rule: str
+    series: tuple[str, str, str, str]
+
+
+PAPER = Colours("#3d4a55", "#dfe4e8", ("#0b7a75", "#6c4fd0", "#b4570a", "#b02a6f"))
+"""For files, on white."""
 # matplotlib wants colours, the page variables: these are drawn and then replaced in the text.
-_INK, _RULE = "#0a0b01", "#0a0b02"
-_SERIES = ("#0a0b03", "#0a0b04", "#0a0b05", "#0a0b06")
-_VARIABLES = {_INK: "var(--muted)", _RULE: "var(--rule)"} | {
-    colour: f"var(--series-{number})" for number, colour in enumerate(_SERIES, start=1)
+PAGE = Colours("#0a0b01", "#0a0b02", ("#0a0b03", "#0a0b04", "#0a0b05", "#0a0b06"))
+"""For pages."""
+_VARIABLES = {PAGE.ink: "var(--muted)", PAGE.rule: "var(--rule)"} | {
+    colour: f"var(--series-{number})" for number, colour in enumerate(PAGE.series, start=1)
 }
-_STYLES = ("-", "--", "-.", ":")  # colour is not the only thing that tells lines apart
+STYLES = ("-", "--", "-.", ":")
+"""Of lines: colour is not the only thing that tells them apart."""
+Drawing = Callable[["Axes", Colours], None]
+"""Draws on axes with colours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,30 +99,73 @@ def line_chart(curves: Sequence[Curve], *, x_label: str = "", y_label: str = "")
         ValueError: no curves, or more than four.
         UserError: matplotlib is not installed.
     """
-    if not 1 <= len(curves) <= len(_SERIES):
-        raise ValueError(f"a chart has one to {len(_SERIES)} curves, not {len(curves)}")
+    if not 1 <= len(curves) <= len(PAGE.series):
+        raise ValueError(f"a chart has one to {len(PAGE.series)} curves, not {len(curves)}")
+
+    def draw(axes: Axes, colours: Colours) -> None:
+        _draw(axes, curves, colours)
+        axes.set_xlabel(plain(x_label), color=colours.ink)
+        axes.set_ylabel(plain(y_label), color=colours.ink)
+
+    return page_svg(draw, (5.4, 3.1))
+
+
+def page_svg(draw: Drawing, size: tuple[float, float]) -> str:
+    """A drawing as an `<svg>` element for a page, as `line_chart` gives it.
+
+    Args:
+        draw: draws on axes.
+        size: width and height in inches; the page scales it.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    return _for_page(_svg(draw, size, PAGE))
+
+
+def save_pictures(draw: Drawing, size: tuple[float, float], path: Path) -> None:
+    """Write a drawing as `path` with the endings .svg and .png, on white.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".svg").write_text(_svg(draw, size, PAPER), encoding="utf-8")
+    _, figure = _figure(draw, size, PAPER)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.set_facecolor("white")
+    FigureCanvasAgg(figure).print_png(str(path.with_suffix(".png")))
+
+
+def _svg(draw: Drawing, size: tuple[float, float], colours: Colours) -> str:
+    matplotlib, figure = _figure(draw, size, colours)
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    target = io.StringIO()
+    # Text as text, and the same names inside the file for the same drawing.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "aurora"}):
+        FigureCanvasSVG(figure).print_svg(target, metadata={"Date": None})
+    return target.getvalue()
+
+
+def _figure(draw: Drawing, size: tuple[float, float], colours: Colours) -> tuple[Any, Any]:
+    """matplotlib and a finished figure."""
     try:
         import matplotlib
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UserError(
             "Charts need matplotlib, which is not installed: pip install 'aurora-vl[report]'."
         ) from error
-    # Text as text, and the same names inside the file for the same drawing.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "aurora"}):
-        figure = Figure(figsize=(5.4, 3.1), layout="constrained")
-        axes = figure.add_subplot()
-        _draw(axes, curves)
-        axes.set_xlabel(_plain(x_label), color=_INK)
-        axes.set_ylabel(_plain(y_label), color=_INK)
-        target = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(target, metadata={"Date": None})
-    return _for_page(target.getvalue())
+    figure = Figure(figsize=size, layout="constrained", dpi=160)
+    axes = figure.add_subplot()
+    draw(axes, colours)
+    return matplotlib, figure
 
 
-def _draw(axes: Axes, curves: Sequence[Curve]) -> None:
-    for curve, colour, style in zip(curves, _SERIES, _STYLES, strict=False):
+def _draw(axes: Axes, curves: Sequence[Curve], colours: Colours) -> None:
+    for curve, colour, style in zip(curves, colours.series, STYLES, strict=False):
         few = len(curve.x) <= 12
         axes.plot(
             curve.x,
@@ -110,23 +175,28 @@ def _draw(axes: Axes, curves: Sequence[Curve]) -> None:
             linewidth=2,
             marker="o" if few else None,
             markersize=4.5,
-            label=_plain(curve.name),
+            label=plain(curve.name),
         )
-    axes.set_facecolor("none")
-    axes.figure.set_facecolor("none")
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(_RULE)
-    axes.grid(axis="y", color=_RULE, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=_INK, length=0, labelsize=10)
-    axes.margins(x=0.02)
+    calm(axes, colours)
     if not any(y < 0 for curve in curves for y in curve.y):
         axes.set_ylim(bottom=0)  # a gain looks as large as it is
     if len(curves) > 1:
-        axes.legend(frameon=False, labelcolor=_INK, fontsize=10)
+        axes.legend(frameon=False, labelcolor=colours.ink, fontsize=10)
 
 
-def _plain(text: str) -> str:
+def calm(axes: Axes, colours: Colours) -> None:
+    """Leave of frame and grid what helps to read."""
+    axes.set_facecolor("none")
+    axes.figure.set_facecolor("none")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(colours.rule)
+    axes.grid(axis="y", color=colours.rule, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(which="both", colors=colours.ink, length=0, labelsize=10)
+    axes.margins(x=0.02)
+
+
+def plain(text: str) -> str:
     """Without matplotlib's reading of `$` as mathematics, and of a leading `_` as "no legend"."""
     text = text.replace("$", r"\$")
     return f"\N{ZERO WIDTH SPACE}{text}" if text.startswith("_") else text

@@ -12,6 +12,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -106,6 +107,18 @@ def demo_report(content: DemoReport) -> str:
         KeyError: `content.primary` is not among the metrics.
     """
     rows = metric_rows(content.before, content.after)
+    return render(
+        "demo.html",
+        report=content,
+        rows=rows,
+        headline={row.name: row for row in rows}[content.primary],
+        charts=_charts(content),
+        thumbnail=_Thumbnails(),
+    )
+
+
+def render(template: str, **content: Any) -> str:
+    """A page of the package's templates, with their filters."""
     environment = Environment(
         loader=PackageLoader("aurora_vl.comparison"),
         autoescape=True,
@@ -115,13 +128,7 @@ def demo_report(content: DemoReport) -> str:
     )
     environment.filters |= {"duration": _duration, "share": _share}
     environment.filters |= {"place": _place, "signed": _signed}
-    return environment.get_template("demo.html").render(
-        report=content,
-        rows=rows,
-        headline={row.name: row for row in rows}[content.primary],
-        charts=_charts(content),
-        thumbnail=_Thumbnails(),
-    )
+    return environment.get_template(template).render(**content)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Metrics as people read them: names, rows of before and after, Markdown tables."""
+"""Metrics as people read them: names, rows of before and after, Markdown and LaTeX tables."""
 
 from __future__ import annotations
 
@@ -97,10 +97,7 @@ def markdown_table(
             raise ValueError(f"a row of {len(row)} cells under a header of {len(header)}: {row}")
     cells = [[_cell(value, decimals) for value in line] for line in (header, *rows)]
     widths = [max(3, *(len(line[column]) for line in cells)) for column in range(len(header))]
-    right = [
-        bool(rows) and not any(isinstance(row[column], str) for row in rows)
-        for column in range(len(header))
-    ]
+    right = [_is_numeric(rows, column) for column in range(len(header))]
     rule = ["-" * (width - 1) + (":" if r else "-") for width, r in zip(widths, right, strict=True)]
     padded = [
         [
@@ -112,7 +109,56 @@ def markdown_table(
     return "\n".join(f"| {' | '.join(line)} |" for line in (padded[0], rule, *padded[1:]))
 
 
-def _cell(value: str | int | float, decimals: int) -> str:
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "→": r"$\to$",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+
+
+def latex_table(
+    header: Sequence[str], rows: Sequence[Sequence[str | int | float]], *, decimals: int = 1
+) -> str:
+    """A LaTeX tabular with the rules of the booktabs package.
+
+    Args:
+        header: names of the columns.
+        rows: cells, as for `markdown_table`; LaTeX's special characters are escaped.
+        decimals: digits after the point.
+    """
+    columns = "".join("r" if _is_numeric(rows, n) else "l" for n in range(len(header)))
+    lines = [
+        " & ".join(_latex(_text(value, decimals)) for value in line) + r" \\"
+        for line in (header, *rows)
+    ]
+    return "\n".join(
+        [
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            lines[0],
+            r"\midrule",
+            *lines[1:],
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
+    )
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def _is_numeric(rows: Sequence[Sequence[str | int | float]], column: int) -> bool:
+    return bool(rows) and not any(isinstance(row[column], str) for row in rows)
+
+
+def _text(value: str | int | float, decimals: int) -> str:
     if isinstance(value, str):
-        return " ".join(value.splitlines()).replace("|", "\\|")
+        return " ".join(value.splitlines())
     return f"{value:,}" if isinstance(value, int) else f"{value:.{decimals}f}"
+
+
+def _cell(value: str | int | float, decimals: int) -> str:
+    return _text(value, decimals).replace("|", "\\|")

@@ -1,0 +1,94 @@
+"""`aurora compare`: the same data and budget for every method."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aurora_vl.cli.options import Quiet, RecipeName, Settings, Verbose
+from aurora_vl.cli.show import show_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def compare(
+    recipe: RecipeName,
+    settings: Settings = None,
+    methods: Annotated[
+        str,
+        typer.Option(
+            "--methods",
+            metavar="METHOD,...",
+            show_default=False,
+            help="What to compare: values of adapter.method, each with settings of its own if "
+            "wanted: aurora,lora,lora+rank=1,aurora+gqt=off,full",
+        ),
+    ] = "",
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="Runs of every method for the result.")
+    ] = 3,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            show_default=False,
+            help="For results.json, tables, pictures and report.html; runs/compare-RECIPE if left "
+            "out.",
+        ),
+    ] = None,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare methods: rates chosen on validation data, every seed scored once on test data.
+
+    Interrupted, the same command goes on; finished runs are not repeated. comparison.trials (4) is
+    how many learning rates are tried for each method, comparison.parallel (1) how many runs go side
+    by side. A failed run is named, the others' results are kept, and the exit status is 1.
+    """
+    from aurora_vl.comparison.publishing import publish
+    from aurora_vl.comparison.results import gather_results
+    from aurora_vl.comparison.rows import parse_rows
+    from aurora_vl.comparison.study import conduct, make_study
+
+    rows = parse_rows(methods)
+    folder = out or Path("runs") / f"compare-{Path(recipe).stem}"
+    study = make_study(recipe, rows, seeds=seeds, out=folder, settings=settings or ())
+    findings = conduct(study)
+    words = ["aurora", "compare", recipe, "--methods", methods, "--seeds", str(seeds)]
+    results = gather_results(findings, shlex.join([*words, "--out", str(folder), *study.settings]))
+    if results["rows"]:
+        publish(results, folder)
+        _show(results)
+        print(f"results, tables, pictures and report.html: {folder}")
+    for failure in results["failures"]:
+        print(f"aurora: {failure['run']} failed: {failure['reason']}", file=sys.stderr)
+    if results["failures"]:
+        raise typer.Exit(1)
+
+
+def _show(results: Mapping[str, Any]) -> None:
+    """The table by score, the columns that fit a terminal."""
+    from aurora_vl.comparison.result_tables import by_score, difference, notes
+    from aurora_vl.comparison.tables import metric_label
+
+    names = ("method", "own numbers", "learning rate", metric_label(results["primary"]))
+    rows = [
+        [
+            row["label"],
+            f"{row['parameters']['own']:,}",
+            "" if row["learning_rate"] is None else f"{row['learning_rate']:g}",
+            f"{row['score']['mean']:.1f}"
+            + ("" if row["score"]["sd"] is None else f" ± {row['score']['sd']:.1f}"),
+            difference(row),
+        ]
+        for row in by_score(results)
+    ]
+    show_table(f"{results['recipe']}, by score", (*names, "less Aurora [95 %]"), rows)
+    for note in notes(results):
+        print(note)

@@ -1,0 +1,161 @@
+"""The pictures of a comparison: score against size and against time, and the course of tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from aurora_vl.comparison.charts import STYLES, Colours, Drawing, calm, plain
+from aurora_vl.comparison.tables import metric_label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+WIDE = (7.2, 4.4)
+_LINE, _LETTER = 11.0, 5.0  # of a label, in points: its height and the width of a letter
+_PLACES = (  # where a label may stand beside its point: offset in points, alignment
+    ((7, 0), "left", "center"),
+    ((-7, 0), "right", "center"),
+    ((0, 7), "center", "bottom"),
+    ((0, -7), "center", "top"),
+    ((6, 9), "left", "bottom"),
+    ((6, -9), "left", "top"),
+    ((-6, 9), "right", "bottom"),
+    ((-6, -9), "right", "top"),
+)
+
+
+def score_by_size(results: Mapping[str, Any]) -> Drawing:
+    """Score against own numbers on a logarithmic axis, with error bars and the Pareto front.
+
+    Methods without numbers of their own (zero-shot, heads only) are level lines.
+    """
+    rows = results["rows"]
+    drawn = [row for row in rows if row["parameters"]["own"]]
+
+    def draw(axes: Axes, colours: Colours) -> None:
+        axes.set_xscale("log")
+        _points(axes, drawn, [row["parameters"]["own"] for row in drawn], colours)
+        front = sorted((r["parameters"]["own"], r["score"]["mean"]) for r in drawn if r["front"])
+        if front:
+            axes.step(*zip(*front, strict=True), where="post", color=colours.series[1], zorder=1)
+            axes.plot([], [], color=colours.series[1], label="Pareto front")
+        _levels(axes, [row for row in rows if not row["parameters"]["own"]], colours)
+        heads = max((row["parameters"]["heads"] for row in rows), default=0)
+        _finish(axes, results, colours, f"trained numbers without the heads' {heads:,}")
+
+    return draw
+
+
+def score_by_time(results: Mapping[str, Any]) -> Drawing:
+    """Score against the seconds of a run."""
+    drawn = [row for row in results["rows"] if row["seconds"] and row["method"] != "none"]
+
+    def draw(axes: Axes, colours: Colours) -> None:
+        _points(axes, drawn, [row["seconds"] for row in drawn], colours)
+        axes.margins(x=0.15)
+        _levels(axes, [row for row in results["rows"] if row["method"] == "none"], colours)
+        _finish(axes, results, colours, "seconds of a whole run")
+
+    return draw
+
+
+def validation_curves(results: Mapping[str, Any]) -> Drawing:
+    """The first seed's validation score over the steps, one line a row."""
+    drawn = [row for row in results["rows"] if row["runs"][0]["curve"]["step"]]
+
+    def draw(axes: Axes, colours: Colours) -> None:
+        count = len(colours.series)
+        for number, row in enumerate(drawn):
+            curve = row["runs"][0]["curve"]
+            axes.plot(
+                curve["step"],
+                curve["score"],
+                color=colours.series[number % count],
+                linestyle=STYLES[number // count % len(STYLES)],
+                linewidth=1.6,
+                marker="o" if len(curve["step"]) == 1 else None,
+                label=plain(row["label"]),
+            )
+        calm(axes, colours)
+        axes.set_xlabel("step", color=colours.ink)
+        axes.set_ylabel(f"{metric_label(results['primary'])}, validation, %", color=colours.ink)
+        if drawn:
+            beside: Any = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
+            axes.legend(frameon=False, labelcolor=colours.ink, fontsize=9, **beside)
+
+    return draw
+
+
+def _points(
+    axes: Axes, rows: Sequence[Mapping[str, Any]], x: Sequence[float], colours: Colours
+) -> None:
+    """A labelled point a row; Aurora's in the first colour."""
+    for row, place in zip(rows, x, strict=True):
+        ours = row["method"] == "aurora"
+        axes.errorbar(
+            place,
+            row["score"]["mean"],
+            yerr=row["score"]["sd"],
+            color=colours.series[0] if ours else colours.ink,
+            marker="D" if ours else "o",
+            markersize=6.5 if ours else 5,
+            capsize=2.5,
+            linewidth=1.2,
+            zorder=3 if ours else 2,
+        )
+    axes.margins(x=0.12, y=0.12)
+    _labels(axes, rows, x, colours)
+
+
+def _labels(
+    axes: Axes, rows: Sequence[Mapping[str, Any]], x: Sequence[float], colours: Colours
+) -> None:
+    """Names beside their points, each in the first place that is free of other names and points."""
+    figure: Any = axes.figure
+    scale = 72.0 / figure.dpi
+    axes.autoscale_view()
+    values = [row["score"]["mean"] for row in rows]
+    found: Any = axes.transData.transform(list(zip(x, values, strict=True))) if rows else []
+    points = [(float(px) * scale, float(py) * scale) for px, py in found]
+    taken = [(px - 4, py - 4, px + 4, py + 4) for px, py in points]
+    for row, value, at, (px, py) in zip(rows, values, x, points, strict=True):
+        width = _LETTER * len(row["label"])
+        boxes = []
+        for (dx, dy), across, along in _PLACES:
+            left = px + dx - {"left": 0.0, "center": width / 2, "right": width}[across]
+            low = py + dy - {"bottom": 0.0, "center": _LINE / 2, "top": _LINE}[along]
+            boxes.append((left, low, left + width, low + _LINE))
+        clear = [sum(_meet(box, other) for other in taken) for box in boxes]
+        best = clear.index(min(clear))
+        taken.append(boxes[best])
+        offset, across, along = _PLACES[best]
+        axes.annotate(
+            plain(row["label"]),
+            (at, value),
+            xytext=offset,
+            textcoords="offset points",
+            ha=across,
+            va=along,
+            fontsize=9,
+            color=colours.series[0] if row["method"] == "aurora" else colours.ink,
+        )
+
+
+def _meet(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    """Whether two boxes (left, low, right, high) overlap."""
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _levels(axes: Axes, rows: Sequence[Mapping[str, Any]], colours: Colours) -> None:
+    for row, style in zip(rows, (":", "--", "-."), strict=False):
+        axes.axhline(row["score"]["mean"], color=colours.ink, linestyle=style, linewidth=1)
+        axes.plot([], [], color=colours.ink, linestyle=style, label=plain(row["label"]))
+
+
+def _finish(axes: Axes, results: Mapping[str, Any], colours: Colours, x_label: str) -> None:
+    calm(axes, colours)
+    axes.set_xlabel(x_label, color=colours.ink)
+    axes.set_ylabel(f"{metric_label(results['primary'])}, %", color=colours.ink)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, labelcolor=colours.ink, fontsize=9, loc="lower right")

@@ -1,0 +1,252 @@
+"""A whole comparison: rates chosen on validation data, then every method with every seed, once.
+
+For a generated world the rates are chosen on the recipe's world and the results found on another
+one. Other data has one training split for both; then only the test split is kept for the end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from aurora_vl.comparison.rows import Row
+from aurora_vl.comparison.search import Choice, best_rate, candidate_rates
+from aurora_vl.comparison.trials import Trial, TrialRunner, make_trial
+from aurora_vl.errors import UserError
+from aurora_vl.training.kinds import kind_of
+from aurora_vl.training.parameters import ParameterReport, parameter_report
+from aurora_vl.training.recipe import Recipe, load_recipe
+from aurora_vl.training.run import read_data
+from aurora_vl.training.sections import ComparisonSection
+
+log = logging.getLogger(__name__)
+
+SEARCH_SEED = 0
+_OTHER_METHOD = (  # keys of the recipe's own method that mean nothing for another one
+    *("adapter.rank=null", "adapter.options=null"),
+    *("training.learning_rate=null", "training.head_learning_rate=null"),
+)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is to be compared.
+
+    Attributes:
+        source: a recipe's file or name.
+        settings: `key=value` texts for every run.
+        rows: at least one.
+        seeds: how many; they are 1, 2, ...
+        out: for the results.
+    """
+
+    source: str
+    settings: tuple[str, ...]
+    rows: tuple[Row, ...]
+    seeds: int
+    out: Path
+
+    @cached_property
+    def base(self) -> Recipe:
+        """The recipe with the settings for all."""
+        return load_recipe(self.source, self.settings)
+
+    @property
+    def plan(self) -> ComparisonSection:
+        """How the comparison goes about it."""
+        return self.base.comparison
+
+    @property
+    def runs(self) -> Path:
+        """Where runs and worlds are kept."""
+        return self.plan.runs or self.out / "runs"
+
+    @property
+    def worlds(self) -> tuple[int, int] | None:
+        """Seeds of the world that rates are chosen on and of the final one; None for other data."""
+        if self.base.data.kind != "world":
+            return None
+        tuned, final = self.base.data.world.seed, self.plan.final_world
+        return tuned, tuned + 1 if final is None else final
+
+    def recipe(
+        self, row: Row, *, final: bool, seed: int = SEARCH_SEED, rate: float | None = None
+    ) -> Recipe:
+        """The resolved recipe of one run."""
+        told = [*self.settings]
+        if row.method != self.base.adapter.method:
+            told += [f"adapter.method={row.method}", *_OTHER_METHOD]
+        if rate is not None:
+            told.append(f"training.learning_rate={rate!r}")
+        told += [*row.settings, f"training.seed={seed}"]
+        told.append(f"evaluation.split={'test' if final else 'val'}")
+        if self.worlds is not None:
+            told.append(f"data.world.seed={self.worlds[final]}")
+        recipe = load_recipe(self.source, told)
+        if recipe.data.kind == "world":
+            folder = self.runs / "worlds" / _short([recipe.task, recipe.data.world.model_dump()])
+            data = recipe.data.model_copy(update={"annotations": folder})
+            recipe = recipe.model_copy(update={"data": data})
+        return recipe
+
+    def searched(self, row: Row) -> Row | None:
+        """The row whose search a row's rate comes from: its method as it is; None for no search."""
+        if row.method == "none" or row.sets("training.learning_rate"):
+            return None
+        return Row(row.method, row.method)
+
+    def final_seeds(self, row: Row) -> list[int]:
+        """The row's seeds; a method that trains nothing needs one."""
+        return [1] if row.method == "none" else list(range(1, self.seeds + 1))
+
+
+@dataclass
+class Findings:
+    """What the runs found; the results are made of it.
+
+    Attributes:
+        study: what was asked.
+        counts: numbers by row's name.
+        choices: searches by method.
+        trials: finished final runs by row's name, in order of seeds.
+        failures: failed runs' names and reasons.
+    """
+
+    study: Study
+    counts: dict[str, ParameterReport]
+    choices: dict[str, Choice] = field(default_factory=dict)
+    trials: dict[str, list[Trial]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def conduct(study: Study) -> Findings:
+    """Check every row, choose rates, run every row with every seed.
+
+    Raises:
+        UserError: a row does not fit the recipe or the backbone, or the data cannot be read; then
+            nothing has been run.
+    """
+    findings = Findings(study, _checked(study))
+    searches = _searches(study)
+    finals = sum(len(study.final_seeds(row)) for row in study.rows)
+    tried = sum(len(trials) for trials in searches.values())
+    everything = [trial for trials in searches.values() for trial in trials.values()]
+    log.info(
+        "%d runs: %d to choose learning rates (%d finished before), %d for the result; kept in %s",
+        tried + finals,
+        tried,
+        sum(trial.finished for trial in everything),
+        finals,
+        study.runs,
+    )
+    runner = TrialRunner(study.plan.parallel, tried + finals)
+    runner.run(everything)
+    findings.choices = _chosen(study, searches)
+    planned = {row.name: _finals(study, row, findings.choices) for row in study.rows}
+    for row in study.rows:
+        if not planned[row.name]:
+            findings.failures[row.name] = "every learning rate failed, see above"
+    # Seed by seed, so that an interrupted comparison has something of every method.
+    longest = max(len(trials) for trials in planned.values())
+    runner.run(
+        [trials[n] for n in range(longest) for trials in planned.values() if n < len(trials)]
+    )
+    findings.trials = {
+        name: [trial for trial in trials if trial.finished] for name, trials in planned.items()
+    }
+    findings.failures |= runner.failures
+    return findings
+
+
+def _checked(study: Study) -> dict[str, ParameterReport]:
+    """Everything that can go wrong without a run: recipes, methods, data; the counts by row."""
+    worlds = study.worlds
+    if worlds is not None and worlds[0] == worlds[1]:
+        raise UserError(
+            f"comparison.final_world is {worlds[1]}, the world that learning rates are chosen on; "
+            "give another seed."
+        )
+    recipes = {row.name: study.recipe(row, final=True) for row in study.rows}
+    counts = {name: parameter_report(recipe) for name, recipe in recipes.items()}
+    needed = [*recipes.values()]
+    if study.plan.trials > 1:
+        needed += [study.recipe(row, final=False) for row in study.rows]
+    for recipe in {str(recipe.data): recipe for recipe in needed}.values():
+        read_data(recipe)  # a world is written before several runs need it
+    return counts
+
+
+def _searches(study: Study) -> dict[str, dict[float, Trial]]:
+    """For every method to be searched, its runs by learning rate."""
+    found: dict[str, dict[float, Trial]] = {}
+    if study.plan.trials == 1:
+        return found
+    for row in study.rows:
+        method = study.searched(row)
+        if method is None or method.name in found:
+            continue
+        default = study.recipe(method, final=False).training.learning_rate
+        assert default is not None  # a searched method has one
+        rates = candidate_rates(default, study.plan.trials, study.plan.spread)
+        found[method.name] = {
+            rate: make_trial(
+                f"{method.name} at {rate:g} on validation data",
+                study.recipe(method, final=False, rate=rate),
+                study.runs,
+            )
+            for rate in rates
+        }
+    return found
+
+
+def _chosen(study: Study, searches: dict[str, dict[float, Trial]]) -> dict[str, Choice]:
+    """The best rate of every method that has one."""
+    primary = kind_of(study.base).primary
+    choices = {}
+    for method, trials in searches.items():
+        scores = {
+            rate: trial.read("metrics.json")["metrics"][primary] if trial.finished else None
+            for rate, trial in trials.items()
+        }
+        choice = best_rate(scores)
+        if choice is None:
+            continue
+        choices[method] = choice
+        edge = ", the edge of what was tried" if choice.at_edge else ""
+        log.info("%s: learning rate %g%s", method, choice.rate, edge)
+    return choices
+
+
+def _finals(study: Study, row: Row, choices: dict[str, Choice]) -> list[Trial]:
+    """A row's runs for the result; none if its method has no rate that works."""
+    method = study.searched(row)
+    rate = None
+    if method is not None and study.plan.trials > 1:
+        if method.name not in choices:
+            return []
+        rate = choices[method.name].rate
+    return [
+        make_trial(
+            f"{row.name} with seed {seed}",
+            study.recipe(row, final=True, seed=seed, rate=rate),
+            study.runs,
+        )
+        for seed in study.final_seeds(row)
+    ]
+
+
+def _short(content: object) -> str:
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def make_study(
+    source: str, rows: Sequence[Row], *, seeds: int, out: Path, settings: Sequence[str] = ()
+) -> Study:
+    """A study of rows over a recipe."""
+    return Study(source, tuple(settings), tuple(rows), seeds, out)
