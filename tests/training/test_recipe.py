@@ -187,7 +187,7 @@ def test_settings_override_the_file(path: Path) -> None:
 
 
 def test_the_usual_queue_follows_the_backbone(tmp_path: Path) -> None:
-    """Features of the mini foundation are stale within steps; larger backbones have BLIP's queue."""
+    """Features of the mini foundation are stale within steps; others have BLIP's queue."""
     path = tmp_path / "own.yaml"
     path.write_text(OWN)
     queues = [

@@ -37,6 +37,7 @@ from aurora_vl.training.sections import (
 MINI = "mini"
 # Of the heads beside an adapter: on the mini foundation, and at most on larger backbones.
 _HEAD_RATE, _LARGEST_HEAD_RATE = 1.0e-3, 1.0e-4
+_QUEUE = 57_600  # of larger backbones
 _MAX_WORDS = {
     "retrieval": CAPTION_WORDS,
     "video-retrieval": VIDEO_CAPTION_WORDS,
@@ -234,7 +235,7 @@ def _resolved(recipe: Recipe, name: str) -> Recipe:
 
 
 def _with_usual_values(recipe: Recipe) -> Recipe:
-    """The recipe with its method's usual rank and learning rates where they were left out."""
+    """The recipe with the usual rank, learning rates and queue where they were left out."""
     adapter, training, mini = recipe.adapter, recipe.training, recipe.backbone == MINI
     method = METHODS[adapter.method]
     rate = training.learning_rate or method.rate(mini=mini)
@@ -247,8 +248,12 @@ def _with_usual_values(recipe: Recipe) -> Recipe:
             head_rate = min(rate, _LARGEST_HEAD_RATE)
     rates = {"learning_rate": rate, "head_learning_rate": head_rate}
     rank = adapter.rank or method.rank(mini=mini)
+    objective = recipe.objective
+    if objective.queue is None:
+        objective = objective.model_copy(update={"queue": 0 if mini else _QUEUE})
     return recipe.model_copy(
         update={
+            "objective": objective,
             "adapter": adapter.model_copy(update={"rank": rank}),
             "training": training.model_copy(update=rates),
         }
