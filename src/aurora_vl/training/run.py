@@ -28,12 +28,12 @@ from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.integrations import TensorBoardCallback
 
 from aurora_vl._version import __version__
-from aurora_vl.data.media import require_kind, require_media
+from aurora_vl.data.media import require_kind, require_media, without_missing
 from aurora_vl.data.records import Splits
 from aurora_vl.data.world.writing import WorldSpec, ensure_world
 from aurora_vl.errors import UserError
 from aurora_vl.progress import progress_bar
-from aurora_vl.tasks.distributed import rank
+from aurora_vl.tasks.distributed import gather, rank
 from aurora_vl.training.building import (
     build_augment,
     build_model,
@@ -50,11 +50,22 @@ from aurora_vl.training.recipe import Recipe, save_recipe, write_text
 from aurora_vl.training.trainer import AuroraTrainer, StepProgress, newest_checkpoint
 
 log = logging.getLogger(__name__)
+_NAMED = 10  # files in a line of the log; metrics.json has all
 
 
 def read_data(recipe: Recipe) -> Splits[Any]:
-    """The recipe's records, all media present; a generated world is written first."""
+    """The recipe's records, all media present; a generated world is written first.
+
+    With `data.on_error: skip` training records whose media are absent are left out, and the notes
+    say so.
+    """
     splits = read_splits(recipe)
+    if recipe.data.on_error == "skip":
+        splits, missing = without_missing(splits)
+        if missing:
+            note = f"train: {len(missing)} media are absent and left out: {', '.join(missing)}"
+            log.warning(_shortened(note, missing))
+            splits = replace(splits, notes=(*splits.notes, note))
     require_media(splits)
     return splits
 
@@ -114,8 +125,11 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
     with progress_bar("tuning") as advance:
         trainer.add_callback(StepProgress(advance))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    skipped = _skipped(trainer)
     outcome = _score(recipe, model, tokenizer, splits)
-    content = _metrics(recipe, model, outcome, splits.scored, time.perf_counter() - start)
+    content = _metrics(recipe, model, outcome, splits, time.perf_counter() - start)
+    if recipe.data.on_error == "skip":
+        content["skipped_media"] = skipped
     if rank() == 0:
         _save_whole(model, out / "adapter", recipe, content, _facts(trainer))
         write_text(out / "history.json", json.dumps(trainer.state.log_history, indent=1) + "\n")
@@ -141,7 +155,7 @@ def evaluate(
     splits = read_data(recipe)
     model = load_adapter(recipe, adapter).to(_device())
     outcome = _score(recipe, model, build_tokenizer(recipe), splits)
-    content = _metrics(recipe, model, outcome, splits.scored, time.perf_counter() - start)
+    content = _metrics(recipe, model, outcome, splits, time.perf_counter() - start)
     content["trainable_parameters"] = 0 if adapter is None else _adapter_numbers(adapter)
     _write_predictions(folder, outcome)
     write_text(folder / "metrics.json", json.dumps(content, indent=1) + "\n")
@@ -290,13 +304,17 @@ def _score(recipe: Recipe, model: nn.Module, tokenizer: Any, splits: Splits[Any]
 
 
 def _metrics(
-    recipe: Recipe, model: nn.Module, outcome: Outcome, scored: str, seconds: float
+    recipe: Recipe, model: nn.Module, outcome: Outcome, splits: Splits[Any], seconds: float
 ) -> dict[str, Any]:
     count = count_parameters(model)
     return {
         "metrics": {name: round(value, 4) for name, value in outcome.metrics.items()},
         **outcome.details,
-        "config": {**json.loads(recipe.model_dump_json()), "scored_split": scored},
+        "config": {
+            **json.loads(recipe.model_dump_json()),
+            "scored_split": splits.scored,
+            "data_notes": list(splits.notes),
+        },
         "trainable_parameters": count.trainable,
         "parameters": {**asdict(count)},
         "total_parameters": count.total,
@@ -304,6 +322,26 @@ def _metrics(
         "seed": recipe.training.seed,
         "versions": versions(),
     }
+
+
+def _skipped(trainer: AuroraTrainer) -> list[str]:
+    """Paths of the damaged training media that any process skipped; they are logged."""
+    train_set = trainer.train_dataset
+    flags = gather(train_set.skipped_items[None].to(trainer.args.device)).any(0)
+    train_set.skipped_items |= flags.cpu()
+    skipped: list[str] = train_set.skipped()
+    if skipped:
+        told = f"{len(skipped)} damaged training media were skipped: {', '.join(skipped)}"
+        log.warning(_shortened(told, skipped))
+    return skipped
+
+
+def _shortened(sentence: str, names: list[str]) -> str:
+    """The sentence with the first ten of the names it ends with."""
+    rest = names[_NAMED:]
+    if not rest:
+        return sentence
+    return sentence.removesuffix(", ".join(["", *rest])) + f" and {len(rest)} more"
 
 
 def versions() -> dict[str, str]:

@@ -52,10 +52,10 @@ class ObjectiveSection(Section):
 
     `queue` counts features kept of earlier batches, at most as many as there are training pairs;
     left out it is BLIP's, and 0 on the mini foundation, whose large learning rates make features
-    stale within a few steps. `momentum` is the decay of the moving average (null: none), reached after a warm-up; `alpha` the
-    share of soft targets. `answer_weight` is the weight of an answer in question answering (times
-    its share of the votes), `visual_genome_weight` that of Visual Genome's. Those from `ice` on are
-    switches, see `aurora_vl.tasks.variants.Switches`.
+    stale within a few steps. `momentum` is the decay of the moving average (null: none), reached
+    after a warm-up; `alpha` the share of soft targets. `answer_weight` is the weight of an answer
+    in question answering (times its share of the votes), `visual_genome_weight` that of Visual
+    Genome's. Those from `ice` on are switches, see `aurora_vl.tasks.variants.Switches`.
     """
 
     queue: int | None = Field(None, ge=0)
@@ -98,8 +98,10 @@ class DataSection(Section):
     `annotations` and `media` are folders; for `kind: world` both are made under `annotations`.
     `augmentation` is none, safe (nothing that makes a caption false) or full (flip and
     RandAugment); `crop` is the smallest share of the area a random crop keeps, 1 for no crop;
-    `frames` are taken of a video. `max_words` of a text are kept, by default 30 of a picture's
-    caption, 40 of a video's, 50 of a question.
+    `frames` are taken of a video; `on_error` says what is done about training media that are absent
+    or damaged: stop, or skip them (others are drawn in their place), count them and list them at
+    the end. What is scored is never skipped. `max_words` of a text are kept, by default 30 of a
+    picture's caption, 40 of a video's, 50 of a question.
 
     For questions: `train_on` and `scored` choose splits, left out the benchmark's usual ones;
     `visual_genome` is the folder of its pictures, whose `vg_qa.json` is then trained on too.
@@ -113,6 +115,7 @@ class DataSection(Section):
     max_words: int | None = Field(None, ge=1)
     workers: int = Field(0, ge=0)
     frames: int = Field(8, ge=1)
+    on_error: Literal["stop", "skip"] = "stop"
     train_on: Literal["train", "train+val"] = "train"
     scored: Literal["val", "test", "test-dev"] | None = None
     visual_genome: Path | None = None

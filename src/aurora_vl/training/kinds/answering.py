@@ -115,6 +115,7 @@ class AnsweringKind(TaskKind[QuestionRecord]):
             max_words=recipe.max_words,
             answer_weight=recipe.objective.answer_weight,
             genome_weight=recipe.objective.visual_genome_weight,
+            on_error=recipe.data.on_error,
         )
 
     def collator(

@@ -57,6 +57,8 @@ class RetrievalKind(TaskKind[CaptionedMedia]):
         "eval_r_mean": "Mean recall",
         "eval_i2t_r1": "Image → text, R@1",
         "eval_t2i_r1": "Text → image, R@1",
+        "eval_v2t_r1": "Video → text, R@1",
+        "eval_t2v_r1": "Text → video, R@1",
     }
 
     def read(
@@ -75,9 +77,10 @@ class RetrievalKind(TaskKind[CaptionedMedia]):
         """One item per pair."""
         return RetrievalTrainSet(
             records,
-            ImageTransform(image_size, recipe.data.crop_scale),
+            ImageTransform(image_size, recipe.data.crop_scale, recipe.data.frames),
             seed=recipe.training.seed,
             max_words=recipe.max_words,
+            on_error=recipe.data.on_error,
         )
 
     def collator(
@@ -119,6 +122,9 @@ class RetrievalKind(TaskKind[CaptionedMedia]):
             score=settings.score,
             batch_size=settings.batch_size,
             max_words=recipe.max_words,
+            frames=recipe.data.frames,
+            frame_aware=recipe.switches.frame_aware_evaluation,
+            workers=recipe.data.workers,
             progress=progress,
         )
         return RetrievalOutcome(result, records)
