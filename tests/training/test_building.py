@@ -16,12 +16,14 @@ from torch import nn
 
 from aurora_vl.data.augment import Augment
 from aurora_vl.errors import UserError
+from aurora_vl.modeling.blip import BlipForQuestionAnswering
 from aurora_vl.tasks.retrieval import backbone_of
 from aurora_vl.training.building import (
     HEADS,
     build_augment,
     build_model,
     count_parameters,
+    inner_backbone,
     load_adapter,
     save_adapter,
 )
@@ -202,3 +204,11 @@ def test_the_released_variant_is_built(make_recipe: MakeRecipe) -> None:
     assert (config.core, config.mlp_core, config.init) == ("tucker", "interleaved", "released")
     heads = {name.split(".")[2] for name in trained(model) if "modules_to_save" in name}
     assert heads == {"vision_proj", "itm_head"}
+
+
+def test_a_model_for_questions_has_no_heads(make_recipe: MakeRecipe) -> None:
+    model = build_model(make_recipe("task=vqa", "backbone=mini"))
+    count = count_parameters(model)
+    assert isinstance(inner_backbone(model), BlipForQuestionAnswering)
+    assert (count.heads, count.backbone) == (0, 0)
+    assert any("text_decoder" in name for name in trained(model))

@@ -1,0 +1,121 @@
+"""Answers as texts and votes, and the training set of questions with its batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_blip import tiny_tokenizer
+from torch.utils.data import DataLoader
+from videos import write_numbered
+
+from aurora_vl.data.answers import answer_vocabulary, encode_answers, shares_of_votes
+from aurora_vl.data.questions import QuestionCollator, QuestionTrainSet
+from aurora_vl.data.records import QuestionRecord
+from aurora_vl.data.transforms import ImageTransform
+from aurora_vl.errors import UserError
+
+CROP = ImageTransform(8, (0.3, 1.0), frames=3)
+DEC = 4
+
+
+def asked(path: Path, *answers: str, question: str = "What?", source: str = "") -> QuestionRecord:
+    kind: Any = "video" if path.suffix == ".mp4" else "image"
+    return QuestionRecord(path.stem, path.name, path, kind, question, answers, source=source)
+
+
+@pytest.fixture
+def records(tmp_path: Path, write_pictures: Any) -> list[QuestionRecord]:
+    first, second, third = (tmp_path / name for name in write_pictures(3))
+    return [
+        asked(first, "Dog", "dog", "a  cat", "", question="Is it a DOG?!"),
+        asked(second),
+        asked(second, " "),
+        asked(third, "ball", source="vg"),
+    ]
+
+
+def test_votes_are_shares_of_all_annotators(records: list[QuestionRecord]) -> None:
+    assert shares_of_votes(records[0]) == {"dog": 0.5, "a cat": 0.25}
+    assert shares_of_votes(records[1]) == shares_of_votes(records[2]) == {}
+
+
+def test_the_commonest_answers_come_first(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    records = [
+        asked(path, "red", "red", "blue"),
+        asked(path, "Blue", "green", "red"),
+        asked(path, "blue"),
+        asked(path, "green", "green", "black"),
+    ]
+    assert answer_vocabulary(records) == ["blue", "green", "red", "black"]
+    assert answer_vocabulary(records[::-1], 2) == ["blue", "green"]
+
+
+def test_answers_begin_with_dec_and_end_with_sep() -> None:
+    ids, mask = encode_answers(tiny_tokenizer(), ["red", "the big dog"], DEC)
+    assert ids.tolist() == [[4, 12, 3, 0, 0], [4, 7, 8, 16, 3]]
+    assert mask.tolist() == [[1, 1, 1, 0, 0], [1] * 5]
+    cut, _ = encode_answers(tiny_tokenizer(), ["the big dog"], DEC, max_tokens=3)
+    assert cut.tolist() == [[4, 7, 3]]
+
+
+def test_an_item_per_answered_question(records: list[QuestionRecord]) -> None:
+    items = QuestionTrainSet(records, CROP, seed=0, answer_weight=0.5, genome_weight=0.2)
+    assert len(items) == 2
+    first, last = items[0], items[1]
+    assert first["pixel_values"].shape == (3, 8, 8)
+    assert (first["question"], first["answers"]) == ("is it a dog?", ["dog", "a cat"])
+    assert first["weights"] == [0.25, 0.125]
+    assert last["weights"] == [0.2]  # Visual Genome's
+
+
+def test_items_come_from_seed_and_epoch(records: list[QuestionRecord]) -> None:
+    one, two = (QuestionTrainSet(records, CROP, seed=1) for _ in range(2))
+    assert torch.equal(one[0]["pixel_values"], two[0]["pixel_values"])
+    assert one[0]["augment_seed"] == two[0]["augment_seed"]
+    two.set_epoch(1)
+    assert one[0]["augment_seed"] != two[0]["augment_seed"]
+    assert not torch.equal(one[0]["pixel_values"], two[0]["pixel_values"])
+
+
+def test_a_damaged_picture_may_be_skipped(records: list[QuestionRecord]) -> None:
+    records[0].path.write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"0\.png"):
+        QuestionTrainSet(records, CROP, seed=0)[0]
+    skipping = QuestionTrainSet(records, CROP, seed=0, on_error="skip")
+    assert skipping[0]["answers"] == ["ball"]
+    assert skipping.skipped() == [str(records[0].path)]
+
+
+def test_no_answered_question(records: list[QuestionRecord]) -> None:
+    with pytest.raises(UserError, match="has no answered question"):
+        QuestionTrainSet(records[1:3], CROP, seed=0)
+
+
+def test_a_batch(records: list[QuestionRecord]) -> None:
+    loader = DataLoader(
+        QuestionTrainSet(records, CROP, seed=0),
+        2,
+        collate_fn=QuestionCollator(tiny_tokenizer(), DEC),
+    )
+    (batch,) = loader
+    assert batch["pixel_values"].shape == (2, 3, 8, 8)
+    assert batch["question_ids"].shape == batch["question_mask"].shape == (2, 7)
+    assert batch["question_mask"].sum(1).tolist() == [7, 4]
+    assert batch["answer_ids"].tolist() == [[4, 16, 3, 0], [4, 6, 17, 3], [4, 18, 3, 0]]
+    assert batch["answer_mask"].sum(1).tolist() == [3, 4, 3]
+    assert batch["answer_counts"].tolist() == [2, 1]
+    torch.testing.assert_close(batch["answer_weights"], torch.tensor([0.5, 0.25, 0.2]))
+
+
+def test_a_batch_of_videos(tmp_path: Path) -> None:
+    records = []
+    for name in ("a.mp4", "b.mp4"):
+        write_numbered(tmp_path / name, 6)
+        records.append(asked(tmp_path / name, "dog"))
+    items = QuestionTrainSet(records, CROP, seed=0)
+    batch = QuestionCollator(tiny_tokenizer(), DEC)([items[0], items[1]])
+    assert batch["pixel_values"].shape == (2, 3, 3, 8, 8)
