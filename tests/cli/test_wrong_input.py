@@ -63,8 +63,8 @@ def test_a_recipe_without_data(aurora: Aurora, tmp_path: Path) -> None:
 
 
 def _absent_media(data: OwnData) -> tuple[str, ...]:
-    (data.folder / "train2.png").unlink()
-    return ("train2.png", "1 of 18")
+    (data.folder / "test2.png").unlink()
+    return ("test2.png", "listed media are absent")
 
 
 def _empty_picture(data: OwnData) -> tuple[str, ...]:

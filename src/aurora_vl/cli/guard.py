@@ -32,7 +32,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         try:
             command(*args, **kwargs)
         except UserError as error:
-            _leave(_WRONG_INPUT, str(error))
+            _leave(_WRONG_INPUT, _own_words(error))
         except KeyboardInterrupt:
             hint = "the same command with --resume goes on" if command.__name__ == "train" else ""
             _leave(_INTERRUPTED, f"interrupted; {hint or 'nothing half-written is left'}")
@@ -46,6 +46,11 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             _fail(error)
 
     return inner
+
+
+def _own_words(error: UserError) -> str:
+    """The sentence; torch puts a traceback before it where a data loader's worker raised it."""
+    return str(error).rpartition(f"{UserError.__module__}.{UserError.__qualname__}: ")[2]
 
 
 def _fail(error: Exception) -> NoReturn:

@@ -152,7 +152,8 @@ def evaluate(
             f"{folder} is a run's folder and keeps its metrics.json; give another --out."
         )
     start = time.perf_counter()
-    splits = read_data(recipe)
+    splits = read_splits(recipe)
+    require_media(replace(splits, train=[], val=[]))  # the other splits' files need not be there
     model = load_adapter(recipe, adapter).to(_device())
     outcome = _score(recipe, model, build_tokenizer(recipe), splits)
     content = _metrics(recipe, model, outcome, splits, time.perf_counter() - start)
