@@ -30,3 +30,13 @@ def test_released_hyper_parameters(
     assert (recipe.training.epochs, recipe.training.batch_size) == (epochs, 16)
     assert (recipe.image_size, recipe.evaluation.rerank) == (384, rerank)
     assert (recipe.adapter.rank, recipe.adapter.core) == (32, "tucker")
+
+
+@pytest.mark.parametrize("name", ["msrvtt", "didemo"])
+def test_released_hyper_parameters_of_videos(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.task == "video-retrieval"
+    training = recipe.training
+    assert (training.learning_rate, training.epochs, training.batch_size) == (1e-4, 5, 8)
+    assert (recipe.image_size, recipe.data.frames, recipe.evaluation.rerank) == (224, 8, 128)
+    assert (recipe.adapter.rank, recipe.max_words) == (64, 40)

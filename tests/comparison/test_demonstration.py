@@ -45,6 +45,18 @@ def test_a_demo_and_another_in_the_same_folder(tmp_path: Path, settings: list[st
     assert second.after["config"]["data"]["world"]["seed"] == 4
 
 
+def test_a_demo_of_videos(tmp_path: Path, settings: list[str]) -> None:
+    smaller = ["data.frames=2", "data.world.train=8", "image_size=16"]
+    found = demonstrate(tmp_path / "d", task="video-retrieval", settings=[*settings, *smaller])
+    assert "t2v_r1" in found.after["metrics"]
+    assert (tmp_path / "d/world/annotations/MSRVTT_data.json").is_file()
+    page = found.report.read_text()
+    assert "A frozen model learns a new kind of video" in page
+    assert "right video: " in page
+    assert page.count("<article>") == 8
+    assert "pictures" not in page
+
+
 @pytest.mark.parametrize("name", ["thesis.tex", "metrics.json"])
 def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("years of work")

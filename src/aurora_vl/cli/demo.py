@@ -16,6 +16,7 @@ class DemoTask(StrEnum):
     """What can be shown."""
 
     RETRIEVAL = "retrieval"
+    VIDEO_RETRIEVAL = "video-retrieval"
 
 
 def demo(
@@ -32,7 +33,7 @@ def demo(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Generate pictures, score the bundled model on them, tune it, score again.
+    """Generate pictures or videos, score the bundled model on them, tune it, score again.
 
     Writes zero_shot.json, metrics.json, adapter/ and report.html. A folder that an earlier demo
     made is begun anew.
@@ -40,7 +41,7 @@ def demo(
     from aurora_vl.comparison.demonstration import demonstrate
 
     result = demonstrate(out, task=task.value, seed=seed)
-    show_change(result.before, result.after, "scores on the test pictures")
+    show_change(result.before, result.after, "scores on the test data")
     trained, total = result.after["trainable_parameters"], result.after["total_parameters"]
     print(f"trained {trained:,} of {total:,} numbers ({100 * trained / total:.2f} %)")
     print(f"adapter: {out / 'adapter'}")

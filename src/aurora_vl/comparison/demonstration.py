@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from aurora_vl.comparison.charts import Curve
 from aurora_vl.comparison.report import DemoReport, Hit, QueryExample, TrainedPart, demo_report
 from aurora_vl.data.records import CaptionedMedia
+from aurora_vl.data.video import read_frames
 from aurora_vl.errors import UserError
 from aurora_vl.training.kinds import kind_of
 from aurora_vl.training.recipe import Recipe, load_recipe, write_text
@@ -25,7 +28,7 @@ from aurora_vl.training.run import evaluate, read_data, train
 
 log = logging.getLogger(__name__)
 
-RECIPES = {"retrieval": "demo-retrieval"}
+RECIPES = {"retrieval": "demo-retrieval", "video-retrieval": "demo-video-retrieval"}
 MARKER = ".aurora-demo"
 QUERIES = 8
 HITS = 5
@@ -35,6 +38,7 @@ _OURS = {
     *("history.json", "metrics.json", "predictions.json", "recipe.yaml"),
     *("report.html", "zero_shot.json", MARKER),
 }
+_THINGS = {"image": "picture", "video": "video"}
 _PART_NAMES = {
     "factors": "Shared factors, core and modes",
     "gates": "Query gates",
@@ -84,9 +88,10 @@ def demonstrate(
             f"data.annotations={json.dumps(str(out / 'world'))}",
         ],
     )
-    log.info("generating pictures and captions in %s", out / "world")
+    things = f"{_THINGS[kind_of(recipe).media]}s"
+    log.info("generating %s and captions in %s", things, out / "world")
     test = read_data(recipe).test
-    log.info("scoring the model as it is on %d test pictures", len(test))
+    log.info("scoring the model as it is on %d test %s", len(test), things)
     before = evaluate(recipe, out=out / _ZERO_SHOT)
     write_text(out / "zero_shot.json", json.dumps(before, indent=1) + "\n")
     primary = kind_of(recipe).primary
@@ -127,13 +132,14 @@ def _content(
     command: str,
 ) -> DemoReport:
     world, adapter, task = recipe.data.world, recipe.adapter, kind_of(recipe)
+    thing = _THINGS[task.media]
     history = json.loads((recipe.output / "history.json").read_text())
     return DemoReport(
-        title="A frozen model learns a new kind of picture",
+        title=f"A frozen model learns a new kind of {thing}",
         summary=(
             f"Aurora (rank {adapter.rank}, {adapter.core} core) tuned the bundled model on "
-            f"{world.train:,} generated pictures of the style “{world.style}” with "
-            f"“{world.phrasing}” captions; the scores are for {len(test):,} other pictures, "
+            f"{world.train:,} generated {thing}s of the style “{world.style}” with "
+            f"“{world.phrasing}” captions; the scores are for {len(test):,} other {thing}s, "
             "whose scenes do not occur in training."
         ),
         before=before["metrics"],
@@ -156,6 +162,7 @@ def _content(
         loss=curves(history, {k: n for k, n in task.curves.items() if not k.startswith("eval_")}),
         recall=curves(history, {k: n for k, n in task.curves.items() if k.startswith("eval_")}),
         primary=task.primary,
+        thing=thing,
     )
 
 
@@ -189,7 +196,7 @@ def query_examples(
         before: for every caption in order the names of the pictures found, best first.
         after: the same after tuning.
     """
-    pictures = {record.media_id: record.path for record in records}
+    pictures = {record.media_id: record for record in records}
     captions = [(text, record.media_id) for record in records for text in record.captions]
     count = min(QUERIES, len(captions))
     chosen = [number * len(captions) // count for number in range(count)]
@@ -197,12 +204,27 @@ def query_examples(
         QueryExample(
             captions[row][0],
             *(
-                [Hit(pictures[name], name == captions[row][1]) for name in found[row][:HITS]]
+                [
+                    Hit(_shown(pictures[name]), name == captions[row][1])
+                    for name in found[row][:HITS]
+                ]
                 for found in (before, after)
             ),
         )
         for row in chosen
     ]
+
+
+def _shown(record: CaptionedMedia) -> Path | Image.Image:
+    """A picture's file; of a video four frames side by side, two above two."""
+    if record.kind == "image":
+        return record.path
+    frames = read_frames(record.path, 4, window=record.window)
+    width, height = frames[0].size
+    sheet = Image.new("RGB", (2 * width, 2 * height))
+    for number, frame in enumerate(frames):
+        sheet.paste(frame, (number % 2 * width, number // 2 * height))
+    return sheet
 
 
 def _found(predictions: Path) -> list[list[str]]:

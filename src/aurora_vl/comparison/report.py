@@ -30,7 +30,7 @@ class Hit:
     """A picture that a query found.
 
     Attributes:
-        picture: a file, or the picture itself (a frame of a video).
+        picture: a file, or the picture itself (frames of a video).
         correct: whether it is a right answer.
     """
 
@@ -75,6 +75,7 @@ class DemoReport:
         versions: of Python and the packages used.
         primary: the metric that is shown large.
         x_label: what the curves' x counts.
+        thing: the word for what is found.
     """
 
     title: str
@@ -92,6 +93,7 @@ class DemoReport:
     recall: Sequence[Curve] = ()
     primary: str = "r_mean"
     x_label: str = "step"
+    thing: str = "picture"
 
     @property
     def trained_parameters(self) -> int:
