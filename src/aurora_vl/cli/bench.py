@@ -41,8 +41,8 @@ def bench(
 ) -> None:
     """Measure speed and memory against the plain form, LoRA, full fine-tuning and others.
 
-    Contenders run in turn on a GPU if there is one. On BLIP-base shapes with two cores the four
-    jobs take about three quarters of an hour.
+    Contenders run in turn, on a GPU if there is one. The four jobs on BLIP-base shapes take long on
+    a CPU; --backbone mini gives a quick look.
     """
     if job is not None and job not in _JOBS:
         raise UserError(f"there is no job {job!r}; choose one of {', '.join(_JOBS)}.")
