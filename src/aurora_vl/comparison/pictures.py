@@ -12,17 +12,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDE = (7.2, 4.4)
-_LINE, _LETTER = 11.0, 5.0  # of a label, in points: its height and the width of a letter
-_PLACES = (  # where a label may stand beside its point: offset in points, alignment
-    ((7, 0), "left", "center"),
-    ((-7, 0), "right", "center"),
-    ((0, 7), "center", "bottom"),
-    ((0, -7), "center", "top"),
-    ((6, 9), "left", "bottom"),
-    ((6, -9), "left", "top"),
-    ((-6, 9), "right", "bottom"),
-    ((-6, -9), "right", "top"),
-)
+_LINE, _LETTER = 11.0, 5.4  # of a label, in points: its height and the width of a letter
+_SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
+_DISTANCES = (7, 16, 27, 40)  # of a label from its point, in points; far ones get a line
 
 
 def score_by_size(results: Mapping[str, Any]) -> Drawing:
@@ -38,7 +30,9 @@ def score_by_size(results: Mapping[str, Any]) -> Drawing:
         _points(axes, drawn, [row["parameters"]["own"] for row in drawn], colours)
         front = sorted((r["parameters"]["own"], r["score"]["mean"]) for r in drawn if r["front"])
         if front:
-            axes.step(*zip(*front, strict=True), where="post", color=colours.series[1], zorder=1)
+            axes.step(
+                *zip(*front, strict=True), "-", where="post", color=colours.series[1], linewidth=1.2
+            )
             axes.plot([], [], color=colours.series[1], label="Pareto front")
         _levels(axes, [row for row in rows if not row["parameters"]["own"]], colours)
         heads = max((row["parameters"]["heads"] for row in rows), default=0)
@@ -73,7 +67,7 @@ def validation_curves(results: Mapping[str, Any]) -> Drawing:
                 curve["score"],
                 color=colours.series[number % count],
                 linestyle=STYLES[number // count % len(STYLES)],
-                linewidth=1.6,
+                linewidth=2.6 if row["method"] == "aurora" else 1.3,
                 marker="o" if len(curve["step"]) == 1 else None,
                 label=plain(row["label"]),
             )
@@ -104,8 +98,10 @@ def _points(
             linewidth=1.2,
             zorder=3 if ours else 2,
         )
-    axes.margins(x=0.12, y=0.12)
+    axes.margins(x=0.14, y=0.14)
     _labels(axes, rows, x, colours)
+    axes.set_xlim(axes.get_xlim())  # what is drawn from here on does not move it
+    axes.set_ylim(axes.get_ylim())
 
 
 def _labels(
@@ -118,28 +114,41 @@ def _labels(
     values = [row["score"]["mean"] for row in rows]
     found: Any = axes.transData.transform(list(zip(x, values, strict=True))) if rows else []
     points = [(float(px) * scale, float(py) * scale) for px, py in found]
-    taken = [(px - 4, py - 4, px + 4, py + 4) for px, py in points]
-    for row, value, at, (px, py) in zip(rows, values, x, points, strict=True):
+    taken: list[tuple[float, ...]] = [(px - 4, py - 4, px + 4, py + 4) for px, py in points]
+    for row, value, at, point in zip(rows, values, x, points, strict=True):
         width = _LETTER * len(row["label"])
-        boxes = []
-        for (dx, dy), across, along in _PLACES:
-            left = px + dx - {"left": 0.0, "center": width / 2, "right": width}[across]
-            low = py + dy - {"bottom": 0.0, "center": _LINE / 2, "top": _LINE}[along]
-            boxes.append((left, low, left + width, low + _LINE))
-        clear = [sum(_meet(box, other) for other in taken) for box in boxes]
-        best = clear.index(min(clear))
+        places = [(dx * d, dy * d) for d in _DISTANCES for dx, dy in _SIDES]
+        boxes = [_box(point, place, width) for place in places]
+        meetings = [sum(_meet(box, other) for other in taken) for box in boxes]
+        best = meetings.index(min(meetings))
         taken.append(boxes[best])
-        offset, across, along = _PLACES[best]
+        dx, dy = places[best]
+        far = max(abs(dx), abs(dy)) > _DISTANCES[0]
+        colour = colours.series[0] if row["method"] == "aurora" else colours.ink
         axes.annotate(
             plain(row["label"]),
             (at, value),
-            xytext=offset,
+            xytext=(dx, dy),
             textcoords="offset points",
-            ha=across,
-            va=along,
+            ha={1: "left", 0: "center", -1: "right"}[_sign(dx)],
+            va={1: "bottom", 0: "center", -1: "top"}[_sign(dy)],
             fontsize=9,
-            color=colours.series[0] if row["method"] == "aurora" else colours.ink,
+            color=colour,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5} if far else None,
         )
+
+
+def _box(
+    point: tuple[float, float], offset: tuple[float, float], width: float
+) -> tuple[float, ...]:
+    """Left, low, right and high end of a label."""
+    left = point[0] + offset[0] - {1: 0.0, 0: width / 2, -1: width}[_sign(offset[0])]
+    low = point[1] + offset[1] - {1: 0.0, 0: _LINE / 2, -1: _LINE}[_sign(offset[1])]
+    return left, low, left + width, low + _LINE
+
+
+def _sign(number: float) -> int:
+    return (number > 0) - (number < 0)
 
 
 def _meet(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
@@ -148,9 +157,16 @@ def _meet(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
 
 
 def _levels(axes: Axes, rows: Sequence[Mapping[str, Any]], colours: Colours) -> None:
+    """Methods without a place on the x axis; those far below the others are only told."""
+    low, high = axes.get_ylim()
     for row, style in zip(rows, (":", "--", "-."), strict=False):
-        axes.axhline(row["score"]["mean"], color=colours.ink, linestyle=style, linewidth=1)
-        axes.plot([], [], color=colours.ink, linestyle=style, label=plain(row["label"]))
+        score = row["score"]["mean"]
+        told = f"{plain(row['label'])}: {score:.1f}"
+        inside = low <= score <= high or low == high
+        if inside:
+            axes.axhline(score, color=colours.ink, linestyle=style, linewidth=1)
+        line = style if inside else "none"
+        axes.plot([], [], color=colours.ink, linestyle=line, label=told)
 
 
 def _finish(axes: Axes, results: Mapping[str, Any], colours: Colours, x_label: str) -> None:

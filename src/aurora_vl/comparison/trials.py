@@ -131,7 +131,7 @@ class TrialRunner:
             self._done += 1
             if reason is not None:
                 self.failures[trial.name] = reason
-                log.error("%s failed: %s (%s)", trial.name, reason, trial.folder / "log.txt")
+                log.warning("%s failed: %s (%s)", trial.name, reason, trial.folder / "log.txt")
             log.info("%d of %d runs done: %s%s", self._done, self.total, trial.name, self._rest())
 
     def _rest(self) -> str:

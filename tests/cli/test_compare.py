@@ -1,0 +1,126 @@
+"""`aurora compare` through its runs, each a process of its own, on a data set of seconds."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import Aurora, OwnData, run_process, start_process
+
+TINY = ("comparison.trials=1", "--seeds", 1)
+BROKEN = "linear+learning_rate=1e+30"
+
+
+class Page(HTMLParser):
+    """What a report would load from elsewhere, and its text."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.text = ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.loaded += [v or "" for k, v in attrs if k in ("src", "href") and "#" not in (v or "")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def results(out: Path) -> Any:
+    return json.loads((out / "results.json").read_text())
+
+
+def test_a_comparison_with_a_run_that_fails(
+    aurora: Aurora, own_data: OwnData, tmp_path: Path
+) -> None:
+    """The failure is one sentence, the others' results are kept and not found again."""
+    out = tmp_path / "out"
+    words = ("compare", own_data.recipe, "--methods", f"none,linear,{BROKEN}", *TINY, "--out", out)
+    outcome = aurora(*words)
+    assert outcome.status == 1
+    failed = [line for line in outcome.err.splitlines() if line.startswith("aurora: ")]
+    assert len(failed) == 1
+    assert failed[0].startswith(f"aurora: {BROKEN} with seed 1 failed: ")
+    assert "finite" in failed[0]
+    assert "Zero-shot" in outcome.out
+    found = results(out)
+    assert [row["name"] for row in found["rows"]] == ["none", "linear"]
+    zero, linear = found["rows"]
+    assert zero["parameters"]["own"] == linear["parameters"]["own"] == 0
+    assert linear["parameters"]["heads"] > 0
+    assert linear["adapter_bytes"] > 4 * linear["parameters"]["heads"]
+    assert linear["learning_rate"] == 1e-4
+    assert linear["peak_memory"] > 50 * 2**20
+    assert [failure["run"] for failure in found["failures"]] == [f"{BROKEN} with seed 1"]
+    names = {path.name for path in out.iterdir()}
+    pictures = {
+        f"{n}.{e}" for n in ("score-by-size", "score-by-time", "curves") for e in ("svg", "png")
+    }
+    assert names == {"results.json", "table.md", "table.tex", "report.html", "runs", *pictures}
+    page = Page(out / "report.html")
+    assert page.loaded == []
+    assert all(word in page.text for word in ("Zero-shot", "Heads only", "finite", BROKEN))
+    kept = {path: path.stat().st_mtime_ns for path in (out / "runs").glob("*/run/metrics.json")}
+    assert len(kept) == 2
+    fewer = ("compare", own_data.recipe, "--methods", "linear", *TINY, "--out", out)
+    assert aurora(*fewer).status == 0
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert results(out)["rows"][0]["runs"] == linear["runs"]
+
+
+def test_wrong_words_end_before_anything_runs(
+    aurora: Aurora, own_data: OwnData, tmp_path: Path
+) -> None:
+    for methods, words in (
+        ("aurora,lara", "'lara' is no method"),
+        ("c3a+options={block_size: 5}", "adapter.method c3a does not fit the backbone"),
+        ("uniadapter", "they must be equal"),
+        ("", "--methods names no method"),
+    ):
+        outcome = aurora("compare", own_data.recipe, "--methods", methods, "--out", tmp_path / "o")
+        assert outcome.status == 2
+        assert words in outcome.err
+        assert len(outcome.err.splitlines()) == 1
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_comparison_goes_on(own_data: OwnData, tmp_path: Path) -> None:
+    """kill -9 in the middle: what was finished stays as it is, the rest is done, once."""
+    out = tmp_path / "out"
+    words = ("compare", own_data.recipe, "--methods", "aurora,aurora+gqt=off,full", "--out", out)
+    words += ("--seeds", 2, "comparison.trials=2", "comparison.parallel=2")
+    process = start_process(*words, folder=tmp_path)
+    deadline = time.monotonic() + 300
+    while not list((out / "runs").glob("*/trial.json")):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = {path: path.stat().st_mtime_ns for path in (out / "runs").glob("*/trial.json")}
+    ended = run_process(*words, folder=tmp_path)
+    assert ended.status == 0, ended.err
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    found = results(out)
+    assert [len(row["runs"]) for row in found["rows"]] == [2, 2, 2]
+    rates = {row["name"]: row["learning_rate"] for row in found["rows"]}
+    assert rates["aurora"] == rates["aurora+gqt=off"]
+    assert all(len(row["rates_tried"]) == 2 for row in found["rows"])
+    assert len(list((out / "runs").glob("*/trial.json"))) == 2 * 2 + 3 * 2
+    assert not list((out / "runs").glob("*/run/checkpoints"))
+    searched = [
+        json.loads(path.read_text())["config"]["scored_split"]
+        for path in (out / "runs").glob("*/run/metrics.json")
+    ]
+    assert sorted(searched) == ["test"] * 6 + ["val"] * 4
+    against = {row["name"]: row["against"] for row in found["rows"]}
+    assert against["aurora"] is None
+    assert against["full"]["row"] == "aurora"
+    assert against["full"]["low"] <= against["full"]["mean"] <= against["full"]["high"]

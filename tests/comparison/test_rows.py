@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+
+from aurora_vl.comparison.rows import parse_rows
+from aurora_vl.errors import UserError
+
+
+def test_methods_and_their_settings() -> None:
+    rows = parse_rows("aurora, lora+rank=1,aurora+gqt=off+objective.ice=released,vera+data.crop=1")
+    assert [(row.method, row.settings) for row in rows] == [
+        ("aurora", ()),
+        ("lora", ("adapter.rank=1",)),
+        ("aurora", ("adapter.gqt=off", "objective.ice=released")),
+        ("vera", ("data.crop=1",)),
+    ]
+    assert [row.label for row in rows] == [
+        "Aurora",
+        "LoRA (rank=1)",
+        "Aurora (gqt=off, ice=released)",
+        "VeRA (crop=1)",
+    ]
+    assert rows[2].name == "aurora+gqt=off+objective.ice=released"
+    assert rows[1].sets("adapter.rank")
+    assert not rows[0].sets("adapter.rank")
+
+
+def test_keys_are_found_in_their_sections() -> None:
+    told = "aurora+variant=released+momentum=null+epochs=2+rerank=4+image_size=32"
+    assert parse_rows(told)[0].settings == (
+        *("variant=released", "objective.momentum=null", "training.epochs=2"),
+        *("evaluation.rerank=4", "image_size=32"),
+    )
+
+
+def test_values_may_hold_commas_and_plus_signs() -> None:
+    rows = parse_rows("lora+options={target_modules: [query, value]},full+learning_rate=1e+3")
+    assert rows[0].settings == ("adapter.options={target_modules: [query, value]}",)
+    assert rows[1].settings == ("training.learning_rate=1e+3",)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "--methods names no method; choose among none, linear, full, aurora, lora"),
+        ("aurora,lara", "--methods: 'lara' is no method; choose among none, linear, full"),
+        ("lora,aurora,lora", "--methods names lora twice"),
+        ("aurora+depth=3", "sets 'depth', which is no key of adapter, objective, evaluation"),
+        ("aurora+training.seed=3", "cannot set training.seed: it is one of --seeds"),
+        ("aurora+seed=3", "cannot set training.seed"),
+        ("aurora+data.world.seed=3", "nothing was tuned on it; see comparison.final_world"),
+        ("aurora+method=lora", "cannot set adapter.method: it is the method's name before the +"),
+        ("aurora+comparison.trials=1", "it is the same for all methods"),
+    ],
+)
+def test_mistakes_are_one_sentence(text: str, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_rows(text)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
