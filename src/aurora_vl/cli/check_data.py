@@ -29,18 +29,24 @@ def check_data(
 ) -> None:
     """Count a recipe's data; look for missing and damaged files and for overlap between splits.
 
-    Missing or damaged files: exit 1. Overlap is a warning.
+    Missing or damaged files: exit 1. Overlap is a warning, and so are right answers that cannot be
+    chosen and a backbone that was trained on the data already.
     """
     from aurora_vl.data.check import check_splits
     from aurora_vl.training.recipe import load_recipe
     from aurora_vl.training.run import read_splits
+    from aurora_vl.training.suitability import data_warnings
 
     resolved = load_recipe(recipe, settings or ())
-    report = check_splits(read_splits(resolved), sample=None if full else _SAMPLE)
+    splits = read_splits(resolved)
+    report = check_splits(splits, sample=None if full else _SAMPLE)
+    warnings = data_warnings(resolved, splits)
     if json:
-        show_json(report.to_dict())
+        show_json({**report.to_dict(), "warnings": warnings})
     else:
         _show(report)
+        for warning in warnings:
+            print(f"warning: {warning}")
     if not report.ok:
         raise typer.Exit(1)
 

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from aurora_vl._version import __version__
+from aurora_vl.cli.ask import ask
 from aurora_vl.cli.bench import bench
 from aurora_vl.cli.check_data import check_data
 from aurora_vl.cli.compare import compare
@@ -43,6 +44,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "check-data": check_data,
     "convert": convert,
     "export": export,
+    "ask": ask,
     "bench": bench,
 }
 for _name, _command in _COMMANDS.items():

@@ -31,6 +31,7 @@ from aurora_vl.data.video import iter_frames
 from aurora_vl.errors import UserError
 
 __all__ = [
+    "kind_of_file",
     "load_media",
     "missing_media",
     "probe_media",
@@ -39,6 +40,10 @@ __all__ = [
     "without_missing",
 ]
 
+_VIDEOS = (
+    *("3gp", "asf", "avi", "flv", "gif", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg"),
+    *("mts", "ogg", "ogv", "ts", "webm", "wmv"),
+)
 _STAT_THREADS = 16  # looking for files waits on the disk or the network, not on the processor
 
 
@@ -68,6 +73,11 @@ def load_media(
         frames.append(frames[-1] if picture is last else transform.apply(picture, box))
         last = picture
     return torch.stack(frames)
+
+
+def kind_of_file(path: Path) -> MediaKind:
+    """What a file is taken for by its name's ending; animated pictures (GIF) are videos."""
+    return "video" if path.suffix.lower().removeprefix(".") in _VIDEOS else "image"
 
 
 def probe_media(record: Record, frames: int = 8) -> None:

@@ -51,6 +51,7 @@ class AnsweringPlan:
         batch_size: media, and questions, at once.
         max_words: questions are cut to so many words.
         frames: taken of a video.
+        workers: processes that decode; 0 for none beside this one.
     """
 
     inference: Inference = "rank"
@@ -62,6 +63,7 @@ class AnsweringPlan:
     batch_size: int = 64
     max_words: int = QUESTION_WORDS
     frames: int = 8
+    workers: int = 0
 
 
 @torch.inference_mode()
@@ -144,7 +146,7 @@ class _Answerer:
         media = MediaSet([records[rows[0]] for rows in groups], transform)
         found: list[Answer | None] = [None] * len(records)
         seen = done = 0
-        for batch in DataLoader(media, self.plan.batch_size):
+        for batch in DataLoader(media, self.plan.batch_size, num_workers=self.plan.workers):
             states = self.backbone.vision_model(
                 to_model_input(batch.to(self.device), dtype=self.dtype)
             )

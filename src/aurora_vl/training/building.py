@@ -20,7 +20,7 @@ from torch import nn
 
 from aurora_vl.data.augment import Augment
 from aurora_vl.errors import UserError
-from aurora_vl.modeling.load import BlipModel, load, load_tokenizer
+from aurora_vl.modeling.load import BlipModel, Task, load, load_tokenizer
 from aurora_vl.training.kinds import kind_of
 from aurora_vl.training.methods import METHODS, Request
 from aurora_vl.training.recipe import Recipe
@@ -124,17 +124,31 @@ def load_adapter(recipe: Recipe, folder: Path | None) -> nn.Module:
     Raises:
         UserError: the folder is absent, is neither, or does not fit the backbone.
     """
+    return load_tuned(recipe.backbone, folder, kind_of(recipe).model, recipe.image_size)
+
+
+def load_tuned(
+    backbone: str, folder: Path | None, task: Task, image_size: int | None = None
+) -> nn.Module:
+    """As `load_adapter`, without a recipe.
+
+    Args:
+        backbone: as for `modeling.load.load`.
+        folder: as for `load_adapter`.
+        task: which of the backbone's models.
+        image_size: pixels along a side; None for the backbone's.
+    """
     if folder is not None and not folder.is_dir():
         raise UserError(
             f"the adapter folder {folder} does not exist; give the folder that train wrote."
         )
     if folder is None:
-        return load_backbone(recipe)
+        return load(backbone, task=task, image_size=image_size)
     if (folder / "adapter_config.json").is_file():
-        backbone = load_backbone(recipe)
-        return attach_adapter(backbone, folder, recipe.backbone)
+        model = load(backbone, task=task, image_size=image_size)
+        return attach_adapter(model, folder, backbone)
     if (folder / "config.json").is_file():
-        return load(str(folder), task=kind_of(recipe).model, image_size=recipe.image_size)
+        return load(str(folder), task=task, image_size=image_size)
     raise UserError(f"{folder} holds no adapter_config.json; give the folder that train wrote.")
 
 

@@ -92,8 +92,15 @@ def identity_of(entry: Entry, place: str) -> int | str:
 def answer_list(annotations: Path) -> tuple[str, ...]:
     """The answers to choose from, of `answer_list.json`; () where there is none."""
     path = annotations / "answer_list.json"
-    if not path.is_file():
-        return ()
+    return read_answer_list(path) if path.is_file() else ()
+
+
+def read_answer_list(path: Path) -> tuple[str, ...]:
+    """The answers of a file with a JSON list of texts.
+
+    Raises:
+        UserError: the file is absent or something else.
+    """
     answers = as_list(read_json(path), str(path))
     wrong = next((a for a in answers if not isinstance(a, str) or not a.strip()), None)
     if wrong is not None or not answers:

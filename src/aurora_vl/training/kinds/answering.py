@@ -13,10 +13,9 @@ from torch.utils.data import Dataset
 from aurora_vl.data.answers import answer_vocabulary
 from aurora_vl.data.questions import QuestionCollator, QuestionTrainSet
 from aurora_vl.data.readers import SplitChoice, read_questions
-from aurora_vl.data.readers.files import as_list, read_json
+from aurora_vl.data.readers.vqav2_blip import read_answer_list
 from aurora_vl.data.records import QuestionRecord, Splits
 from aurora_vl.data.transforms import ImageTransform
-from aurora_vl.errors import UserError
 from aurora_vl.evaluation.answering import (
     Answer,
     AnsweringPlan,
@@ -27,6 +26,7 @@ from aurora_vl.evaluation.answering import (
     commonest_answers,
     percent,
     result_rows,
+    unlisted_share,
 )
 from aurora_vl.evaluation.vqa_metric import METRICS
 from aurora_vl.modeling.blip import BlipForQuestionAnswering
@@ -99,6 +99,19 @@ class AnsweringKind(TaskKind[QuestionRecord]):
             choice=SplitChoice(data.train_on, data.scored),
             genome=data.visual_genome,
         )
+
+    def warnings(self, recipe: Recipe, splits: Splits[QuestionRecord]) -> list[str]:
+        """Whether right answers cannot be chosen."""
+        if recipe.evaluation.inference != "rank":
+            return []
+        listed = candidate_answers(recipe, splits)
+        share = unlisted_share(splits.test, listed)
+        if not share:
+            return []
+        return [
+            f"{share:.1f} % of the scored questions have no right answer among the {len(listed):,} "
+            "to choose from (evaluation.answer_list, evaluation.answers)"
+        ]
 
     def heads(self, switches: Switches) -> list[str]:
         """None: the decoder's head is the frozen word embedding."""
@@ -178,6 +191,7 @@ def answering_plan(recipe: Recipe, splits: Splits[QuestionRecord]) -> AnsweringP
         batch_size=settings.batch_size,
         max_words=recipe.max_words,
         frames=recipe.data.frames,
+        workers=recipe.data.workers,
     )
 
 
@@ -186,12 +200,7 @@ def candidate_answers(recipe: Recipe, splits: Splits[QuestionRecord]) -> Sequenc
     path = recipe.evaluation.answer_list
     if path is None:
         return splits.answer_list or answer_vocabulary(splits.train, recipe.evaluation.answers)
-    listed = as_list(read_json(path), str(path))
-    if not listed or not all(isinstance(answer, str) and answer.strip() for answer in listed):
-        raise UserError(
-            f"evaluation.answer_list {path} must be a list of texts, none of them empty"
-        )
-    return listed
+    return read_answer_list(path)
 
 
 def _usual_metric(recipe: Recipe, world: str) -> str:

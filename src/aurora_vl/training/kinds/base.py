@@ -77,6 +77,10 @@ class TaskKind(ABC, Generic[R]):
     def read(self, recipe: Recipe, layout: str, annotations: Path, media: Path) -> Splits[R]:
         """Read a data set in a layout, whether its media are there or not."""
 
+    def warnings(self, recipe: Recipe, splits: Splits[R]) -> list[str]:
+        """Sentences about what is odd in a data set for this recipe; none by default."""
+        return []
+
     @abstractmethod
     def heads(self, switches: Switches) -> list[str]:
         """Modules of the backbone that are trained whole beside an adapter."""
