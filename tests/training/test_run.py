@@ -23,7 +23,7 @@ from aurora_vl.tasks.retrieval import RetrievalTask, backbone_of
 from aurora_vl.training import run
 from aurora_vl.training.kinds import retrieval as kind
 from aurora_vl.training.recipe import Recipe, load_recipe
-from aurora_vl.training.run import evaluate, train
+from aurora_vl.training.run import evaluate, read_splits, train
 from aurora_vl.training.trainer import STATE_FILE, newest_checkpoint
 
 MakeRecipe = Callable[..., Recipe]
@@ -364,3 +364,16 @@ def test_a_run_begun_before_a_key_existed_is_the_same_run(make_recipe: MakeRecip
     assert train(recipe, resume=True) == content
     with pytest.raises(UserError, match=r"evaluation\.split differs"):
         train(make_recipe("evaluation.split=val"), resume=True)
+
+
+def test_a_limit_on_training_media(make_recipe: MakeRecipe) -> None:
+    """Captions follow their pictures; few are among more; the other splits stay whole."""
+    whole = read_splits(make_recipe())
+    parts = {n: read_splits(make_recipe(f"data.limit={n}")) for n in (2, 5, 99)}
+    media = {n: {record.media_id for record in part.train} for n, part in parts.items()}
+    assert [len(found) for found in media.values()] == [2, 5, 9]
+    assert media[2] < media[5]
+    assert all(part.test == whole.test and part.val == whole.val for part in parts.values())
+    assert parts[99].train == whole.train
+    other = read_splits(make_recipe("data.limit=5", "training.seed=7"))
+    assert {record.media_id for record in other.train} != media[5]

@@ -83,6 +83,8 @@ class Study:
             told += [f"adapter.method={row.method}", *_OTHER_METHOD]
         if rate is not None:
             told.append(f"training.learning_rate={rate!r}")
+        if not final:
+            told.append("training.validations=1")  # the score at the end is what counts
         told += [*row.settings, f"training.seed={seed}"]
         told.append(f"evaluation.split={'test' if final else 'val'}")
         if self.worlds is not None:

@@ -11,9 +11,10 @@ import logging
 import math
 import os
 import platform
+import random
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +30,7 @@ from transformers.integrations import TensorBoardCallback
 
 from aurora_vl._version import __version__
 from aurora_vl.data.media import require_kind, require_media, without_missing
-from aurora_vl.data.records import Splits
+from aurora_vl.data.records import R, Splits
 from aurora_vl.data.world.writing import WorldSpec, ensure_world
 from aurora_vl.errors import UserError
 from aurora_vl.progress import progress_bar
@@ -87,9 +88,19 @@ def read_splits(recipe: Recipe) -> Splits[Any]:
     require_kind(splits, task.media)
     for note in splits.notes:
         log.info(note)
+    if data.limit is not None:
+        splits = replace(splits, train=_part(splits.train, data.limit, recipe.training.seed))
     if recipe.evaluation.split == "val":
         return replace(splits, test=splits.val, scored="val")
     return splits
+
+
+def _part(records: Sequence[R], limit: int, seed: int) -> list[R]:
+    """The records of so many media, drawn by a seed; fewer media are among more."""
+    media = sorted({record.media_id for record in records})
+    random.Random(seed).shuffle(media)
+    kept = set(media[:limit])
+    return [record for record in records if record.media_id in kept]
 
 
 def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:

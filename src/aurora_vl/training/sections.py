@@ -98,10 +98,11 @@ class DataSection(Section):
     `annotations` and `media` are folders; for `kind: world` both are made under `annotations`.
     `augmentation` is none, safe (nothing that makes a caption false) or full (flip and
     RandAugment); `crop` is the smallest share of the area a random crop keeps, 1 for no crop;
-    `frames` are taken of a video; `on_error` says what is done about training media that are absent
-    or damaged: stop, or skip them (others are drawn in their place), count them and list them at
-    the end. What is scored is never skipped. `max_words` of a text are kept, by default 30 of a
-    picture's caption, 40 of a video's, 50 of a question.
+    `frames` are taken of a video; `limit` media are trained on, drawn by the run's seed, all if
+    left out; `on_error` says what is done about training media that are absent or damaged: stop, or
+    skip them (others are drawn in their place), count them and list them at the end. What is scored
+    is never skipped. `max_words` of a text are kept, by default 30 of a picture's caption, 40 of a
+    video's, 50 of a question.
 
     For questions: `train_on` and `scored` choose splits, left out the benchmark's usual ones;
     `visual_genome` is the folder of its pictures, whose `vg_qa.json` is then trained on too.
@@ -115,6 +116,7 @@ class DataSection(Section):
     max_words: int | None = Field(None, ge=1)
     workers: int = Field(0, ge=0)
     frames: int = Field(8, ge=1)
+    limit: int | None = Field(None, ge=1)
     on_error: Literal["stop", "skip"] = "stop"
     train_on: Literal["train", "train+val"] = "train"
     scored: Literal["val", "test", "test-dev"] | None = None
