@@ -30,7 +30,7 @@ def test_a_users_error(own_data: OwnData) -> None:
     (own_data.folder / "test0.png").unlink()
     outcome = run_process("evaluate", "-q", own_data.recipe, "--json", folder=own_data.folder)
     assert (outcome.status, outcome.out) == (2, "")
-    assert outcome.err.startswith("aurora: 1 of 18 listed media are absent")
+    assert outcome.err.startswith("aurora: 1 of 6 listed media are absent")
     assert outcome.err.count("\n") == 1
 
 
