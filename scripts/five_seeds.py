@@ -26,7 +26,7 @@ from aurora_vl.comparison.tables import markdown_table
 from aurora_vl.evaluation.recall import query_recall
 
 RECIPE = "demo-retrieval"
-RATES = {"aurora": (1e-2, 2e-2, 4e-2), "full": (3e-4, 1e-3, 2e-3)}
+RATES = {"aurora": (5e-3, 1e-2, 2e-2), "full": (3e-4, 1e-3, 2e-3)}
 TUNING_WORLD, FINAL_WORLD = 0, 1
 
 

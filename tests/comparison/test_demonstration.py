@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from tiny_blip import save_backbone
 
-from aurora_vl.comparison.demonstration import curves, demonstrate, query_examples
-from aurora_vl.data.records import CaptionedMedia
+from aurora_vl.comparison.demonstration import curves, demonstrate
+from aurora_vl.comparison.examples import answer_examples, query_examples
+from aurora_vl.data.records import CaptionedMedia, QuestionRecord
 from aurora_vl.errors import UserError
 
 
@@ -107,6 +108,17 @@ def test_few_captions_are_all_shown() -> None:
     assert [example.text for example in examples] == ["one", "two"]
 
 
+def test_answers_are_shown_with_what_was_right() -> None:
+    records = [
+        QuestionRecord(n, "a.jpg", Path("a.jpg"), "image", f"question {n}", ("red", "red", "blue"))
+        for n in range(16)
+    ]
+    found = answer_examples(records, ["green"] * 16, ["red", "Blue"] * 8)
+    assert [example.question for example in found] == [f"question {n}" for n in range(0, 16, 2)]
+    assert all((e.right, e.before.correct, e.after.correct) == ("red", False, True) for e in found)
+    assert answer_examples(records[:2], ["", ""], ["x", "Blue"])[1].after.correct
+
+
 def test_curves_of_a_log() -> None:
     history = [
         {"step": 1, "loss": 3.0, "learning_rate": 0.1},
@@ -118,3 +130,25 @@ def test_curves_of_a_log() -> None:
         ("Loss", (1, 2), (3.0, 2.0)),
         ("Recall", (1,), (40.0,)),
     ]
+
+
+@pytest.mark.parametrize(("task", "thing"), [("vqa", "picture"), ("video-qa", "video")])
+def test_a_demo_of_questions(tmp_path: Path, task: str, thing: str) -> None:
+    world = ["data.world.train=8", "data.world.val=2", "data.world.test=3", "data.frames=2"]
+    training = ["training.epochs=1", "training.batch_size=16", "training.validations=1"]
+    found = demonstrate(tmp_path / "out", task=task, settings=[*world, *training])
+    assert set(found.after["metrics"]) == set(found.before["metrics"]) == {"accuracy"}
+    assert set(found.after["baselines"]) == {
+        "majority_answer",
+        "majority_answer_to_the_question",
+        "blind",
+    }
+    page = found.report.read_text()
+    assert page.count('<article class="asked">') == 8
+    assert f"generated {thing}s" in page
+    assert "Accuracy on validation data" in page
+    assert "Recalls (R@K)" not in page
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    predictions = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [row["question_id"] for row in results] == [r["question_id"] for r in predictions]
+    assert demonstrate(tmp_path / "out", task=task, settings=[*world, *training]).report.is_file()

@@ -17,6 +17,8 @@ class DemoTask(StrEnum):
 
     RETRIEVAL = "retrieval"
     VIDEO_RETRIEVAL = "video-retrieval"
+    VQA = "vqa"
+    VIDEO_QA = "video-qa"
 
 
 def demo(

@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from aurora_vl.comparison.charts import Curve
-from aurora_vl.comparison.report import DemoReport, Hit, QueryExample, TrainedPart, demo_report
-from aurora_vl.data.records import CaptionedMedia
-from aurora_vl.data.video import read_frames
+from aurora_vl.comparison.examples import examples
+from aurora_vl.comparison.report import DemoReport, TrainedPart, demo_report
+from aurora_vl.data.records import Record
 from aurora_vl.errors import UserError
 from aurora_vl.training.kinds import kind_of
 from aurora_vl.training.recipe import Recipe, load_recipe, write_text
@@ -28,14 +26,17 @@ from aurora_vl.training.run import evaluate, read_data, train
 
 log = logging.getLogger(__name__)
 
-RECIPES = {"retrieval": "demo-retrieval", "video-retrieval": "demo-video-retrieval"}
+RECIPES = {
+    "retrieval": "demo-retrieval",
+    "video-retrieval": "demo-video-retrieval",
+    "vqa": "demo-vqa",
+    "video-qa": "demo-video-qa",
+}
 MARKER = ".aurora-demo"
-QUERIES = 8
-HITS = 5
 _ZERO_SHOT = "evaluation-zero-shot"
 _OURS = {
     *("adapter", "checkpoints", "logs", "world", _ZERO_SHOT),
-    *("history.json", "metrics.json", "predictions.json", "recipe.yaml"),
+    *("history.json", "metrics.json", "predictions.json", "results.json", "recipe.yaml"),
     *("report.html", "zero_shot.json", MARKER),
 }
 _THINGS = {"image": "picture", "video": "video"}
@@ -88,13 +89,15 @@ def demonstrate(
             f"data.annotations={json.dumps(str(out / 'world'))}",
         ],
     )
-    things = f"{_THINGS[kind_of(recipe).media]}s"
-    log.info("generating %s and captions in %s", things, out / "world")
+    task_kind = kind_of(recipe)
+    things = f"{_THINGS[task_kind.media]}s"
+    log.info("generating %s and %s in %s", things, task_kind.texts, out / "world")
     test = read_data(recipe).test
-    log.info("scoring the model as it is on %d test %s", len(test), things)
+    shown = len({record.path for record in test})
+    log.info("scoring the model as it is on %d test %s", shown, things)
     before = evaluate(recipe, out=out / _ZERO_SHOT)
     write_text(out / "zero_shot.json", json.dumps(before, indent=1) + "\n")
-    primary = kind_of(recipe).primary
+    primary = task_kind.primary
     log.info("tuning; zero-shot %s is %.1f", primary, before["metrics"][primary])
     after = train(recipe)
     report = out / "report.html"
@@ -128,18 +131,19 @@ def _content(
     recipe: Recipe,
     before: Mapping[str, Any],
     after: Mapping[str, Any],
-    test: Sequence[CaptionedMedia],
+    test: Sequence[Record],
     command: str,
 ) -> DemoReport:
     world, adapter, task = recipe.data.world, recipe.adapter, kind_of(recipe)
     thing = _THINGS[task.media]
+    shown = len({record.path for record in test})
     history = json.loads((recipe.output / "history.json").read_text())
     return DemoReport(
         title=f"A frozen model learns a new kind of {thing}",
         summary=(
             f"Aurora (rank {adapter.rank}, {adapter.core} core) tuned the bundled model on "
             f"{world.train:,} generated {thing}s of the style “{world.style}” with "
-            f"“{world.phrasing}” captions; the scores are for {len(test):,} other {thing}s, "
+            f"“{world.phrasing}” {task.texts}; the scores are for {shown:,} other {thing}s, "
             "whose scenes do not occur in training."
         ),
         before=before["metrics"],
@@ -150,10 +154,10 @@ def _content(
             if after["parameters"][part]
         ],
         total_parameters=after["total_parameters"],
-        examples=query_examples(
+        **examples(
             test,
-            _found(recipe.output / _ZERO_SHOT / "predictions.json"),
-            _found(recipe.output / "predictions.json"),
+            recipe.output / _ZERO_SHOT / "predictions.json",
+            recipe.output / "predictions.json",
         ),
         command=command,
         seconds=after["seconds"],
@@ -163,6 +167,8 @@ def _content(
         recall=curves(history, {k: n for k, n in task.curves.items() if k.startswith("eval_")}),
         primary=task.primary,
         thing=thing,
+        measure=task.measure,
+        baselines=after.get("baselines", {}),
     )
 
 
@@ -180,52 +186,3 @@ def curves(history: Sequence[Mapping[str, float]], names: Mapping[str, str]) -> 
             steps, values = zip(*points, strict=True)
             lines.append(Curve(name, steps, values))
     return lines
-
-
-def query_examples(
-    records: Sequence[CaptionedMedia],
-    before: Sequence[Sequence[str]],
-    after: Sequence[Sequence[str]],
-) -> list[QueryExample]:
-    """A few captions with the pictures they find, evenly spaced through all captions.
-
-    The spacing is the whole choice: nobody looks at what was found.
-
-    Args:
-        records: the scored pictures.
-        before: for every caption in order the names of the pictures found, best first.
-        after: the same after tuning.
-    """
-    pictures = {record.media_id: record for record in records}
-    captions = [(text, record.media_id) for record in records for text in record.captions]
-    count = min(QUERIES, len(captions))
-    chosen = [number * len(captions) // count for number in range(count)]
-    return [
-        QueryExample(
-            captions[row][0],
-            *(
-                [
-                    Hit(_shown(pictures[name]), name == captions[row][1])
-                    for name in found[row][:HITS]
-                ]
-                for found in (before, after)
-            ),
-        )
-        for row in chosen
-    ]
-
-
-def _shown(record: CaptionedMedia) -> Path | Image.Image:
-    """A picture's file; of a video four frames side by side, two above two."""
-    if record.kind == "image":
-        return record.path
-    frames = read_frames(record.path, 4, window=record.window)
-    width, height = frames[0].size
-    sheet = Image.new("RGB", (2 * width, 2 * height))
-    for number, frame in enumerate(frames):
-        sheet.paste(frame, (number % 2 * width, number // 2 * height))
-    return sheet
-
-
-def _found(predictions: Path) -> list[list[str]]:
-    return [row["media"] for row in json.loads(predictions.read_text())["text_to_media"]]

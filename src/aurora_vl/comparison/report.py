@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,25 @@ class QueryExample:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """An answer that was given, and whether it is right."""
+
+    answer: str
+    correct: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerExample:
+    """A question about a picture, the right answer, and those given before and after tuning."""
+
+    question: str
+    picture: Path | Image.Image
+    right: str
+    before: Said
+    after: Said
+
+
+@dataclass(frozen=True, slots=True)
 class TrainedPart:
     """A part of what was trained, such as factors, gates or heads, and how many numbers it has."""
 
@@ -75,7 +94,10 @@ class DemoReport:
         versions: of Python and the packages used.
         primary: the metric that is shown large.
         x_label: what the curves' x counts.
-        thing: the word for what is found.
+        thing: the word for what is found or asked about.
+        answers: questions about the test data.
+        measure: the word for what `recall` shows, "Recall" or "Accuracy".
+        baselines: scores that need no picture, by name.
     """
 
     title: str
@@ -84,16 +106,19 @@ class DemoReport:
     after: Mapping[str, float]
     parts: Sequence[TrainedPart]
     total_parameters: int
-    examples: Sequence[QueryExample]
     command: str
     seconds: float
     seed: int
     versions: Mapping[str, str]
+    examples: Sequence[QueryExample] = ()
     loss: Sequence[Curve] = ()
     recall: Sequence[Curve] = ()
     primary: str = "r_mean"
     x_label: str = "step"
     thing: str = "picture"
+    answers: Sequence[AnswerExample] = ()
+    measure: str = "Recall"
+    baselines: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def trained_parameters(self) -> int:
@@ -142,7 +167,7 @@ class _Chart:
 
 def _charts(content: DemoReport) -> list[_Chart]:
     wanted = [("Loss in training", "loss", content.loss)]
-    wanted += [("Recall on validation data", "%", content.recall)]
+    wanted += [(f"{content.measure} on validation data", "%", content.recall)]
     return [
         _Chart(
             title,

@@ -246,8 +246,8 @@ def accuracies_by(names: Sequence[str], scores: Sequence[float]) -> dict[str, fl
 
 
 def percent(scores: Sequence[float]) -> float:
-    """Mean of scores between 0 and 1, in percent."""
-    return 100.0 * sum(scores) / len(scores)
+    """Mean of scores between 0 and 1, in percent, to four decimals."""
+    return round(100.0 * sum(scores) / len(scores), 4)
 
 
 def commonest_answers(

@@ -84,6 +84,8 @@ class AnsweringKind(TaskKind[QuestionRecord]):
     model = "vqa"
     backbone = BlipForQuestionAnswering
     primary = "accuracy"
+    measure = "Accuracy"
+    texts = "questions"
     curves: ClassVar = {"loss": "Answers", "eval_accuracy": "Accuracy"}
 
     def read(

@@ -58,6 +58,8 @@ class TaskKind(ABC, Generic[R]):
         backbone: that model's class.
         primary: the metric that chooses the best checkpoint and that a demo shows large; more is
             better.
+        measure: the word for what validation measures, "Recall" or "Accuracy".
+        texts: the word for what is written about media.
         curves: what a demo draws of the log: keys of a part of the loss, or of a validation metric
             (beginning with `eval_`), to their names.
         media: what it is about; other media are refused.
@@ -67,6 +69,8 @@ class TaskKind(ABC, Generic[R]):
     model: ClassVar[Literal["retrieval", "vqa"]]
     backbone: ClassVar[type[BlipModel]]
     primary: ClassVar[str]
+    measure: ClassVar[str]
+    texts: ClassVar[str]
     curves: ClassVar[dict[str, str]]
 
     def __init__(self, *, media: MediaKind, world: str) -> None:

@@ -50,6 +50,8 @@ class RetrievalKind(TaskKind[CaptionedMedia]):
     model = "retrieval"
     backbone = BlipForRetrieval
     primary = "r_mean"
+    measure = "Recall"
+    texts = "captions"
     curves: ClassVar = {
         "loss": "Sum",
         "loss_itc": "Contrastive",
