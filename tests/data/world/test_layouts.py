@@ -24,7 +24,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-@pytest.mark.parametrize("layout", ["msrvtt", "didemo", "flickr30k"])
+@pytest.mark.parametrize("layout", ["msrvtt", "didemo", "flickr30k", "vqav2", "msrvtt-qa"])
 def test_one_seed_gives_the_same_bytes(tmp_path: Path, layout: str) -> None:
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         spec = WorldSpec(layout=layout, seed=seed, train=8, val=2, test=3)

@@ -153,6 +153,37 @@ def test_questions_have_true_answers() -> None:
     }
 
 
+def test_questions_about_videos_have_true_answers() -> None:
+    rng = np.random.default_rng(1)
+    kinds_asked = set()
+    for _ in range(400):
+        scene = sample_moving_scene(rng)
+        by_kind = {g.kind: g for g in scene.groups}
+        for asked in questions(scene, rng, 6):
+            kinds_asked.add(asked.question_type)
+            words = asked.question.split()
+            if asked.question_type == "action":
+                assert by_kind[words[-2]].motion == asked.answer
+            elif asked.question_type == "actor":
+                assert by_kind[asked.answer].motion == " ".join(words[1:])
+            elif asked.question_type == "direction":
+                assert by_kind[words[-2]].motion == f"moves {asked.answer}"
+            elif asked.question_type == "order":
+                second = words[words.index("number") + 1] == "two"
+                assert (by_kind[asked.answer].motion == "appears") == second
+    assert kinds_asked == {"action", "actor", "direction", "order", "color", "yes/no", "background"}
+
+
+def test_what_appears_cannot_be_seen_at_first() -> None:
+    """What questions of order rest on: drawn with and without it, the first frame is the same."""
+    shown = Group("star", "red", "big", ((0, 0),), "turns")
+    late = Group("box", "blue", "big", ((2, 2),), "appears")
+    both, alone = Scene("snow", (shown, late), 1), Scene("snow", (shown,), 1)
+    at = {moment: draw(both, moment=moment) for moment in (0.0, 1.0)}
+    assert (at[0.0] == draw(alone, moment=0.0)).all()
+    assert (at[1.0] != draw(alone, moment=1.0)).any()
+
+
 def test_yes_and_no_are_about_equally_likely() -> None:
     rng = np.random.default_rng(0)
     answers = [

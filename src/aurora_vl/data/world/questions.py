@@ -4,8 +4,9 @@ As with captions there are two ways of talking: `plain` is what the foundation w
 names the topic in question and answer ("star color", "color red").
 
 Pictures: colour, kind, count, place, relation, size, background, yes/no. Videos: what an object
-does, which object does something, in which direction it goes. Questions are only asked where the
-answer is unambiguous; yes and no are equally likely.
+does, which object does something, in which direction it goes, which comes first (the one thing the
+foundation was never asked). Questions are only asked where the answer is unambiguous; yes and no
+are equally likely.
 """
 
 from __future__ import annotations
@@ -176,6 +177,16 @@ def _direction(scene: Scene, rng: np.random.Generator) -> _Asked | None:
     return _Asked("direction", plain, terse, "direction", answer)
 
 
+def _order(scene: Scene, rng: np.random.Generator) -> _Asked | None:
+    late = [g for g in scene.groups if g.motion == "appears"]
+    early = [g for g in scene.groups if g.motion not in ("appears", "blinks")]  # seen at once
+    if len(late) != 1 or len(early) != 1:
+        return None
+    number, group = (("one", early[0]), ("two", late[0]))[int(rng.integers(2))]
+    plain, terse = f"which object is number {number} in the video", f"object number {number}"
+    return _Asked("order", plain, terse, "kind", group.kind)
+
+
 _Maker = Callable[[Scene, np.random.Generator], _Asked | None]
 _STILL: tuple[_Maker, ...] = (
     _color,
@@ -190,4 +201,4 @@ _STILL: tuple[_Maker, ...] = (
     _ground,
     _is_ground,
 )
-_MOVING: tuple[_Maker, ...] = (_action, _actor, _direction, _color, _is_there, _ground)
+_MOVING: tuple[_Maker, ...] = (_action, _actor, _direction, _order, _color, _is_there, _ground)
