@@ -1,4 +1,4 @@
-"""Video retrieval through the command line, on generated files in the layouts of the recipes."""
+"""What is peculiar to video retrieval through the command line: frames, and spoilt media."""
 
 from __future__ import annotations
 
@@ -14,10 +14,6 @@ from videos import write_numbered
 from aurora_vl.data.world.writing import WorldFiles, WorldSpec, ensure_world
 from aurora_vl.modeling.blip import CrossKeys
 
-METRICS = {
-    *("v2t_r1", "v2t_r5", "v2t_r10", "t2v_r1", "t2v_r5", "t2v_r10", "r_mean"),
-    *("v2t_mdr", "t2v_mdr", "v2t_mnr", "t2v_mnr"),
-}
 SMOKE = [
     "image_size=16",
     "adapter.rank=4",
@@ -32,23 +28,16 @@ SMOKE = [
 
 
 @pytest.fixture(scope="session")
-def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, WorldFiles]:
-    folder = tmp_path_factory.mktemp("worlds")
-    return {
-        layout: ensure_world(
-            folder / layout, WorldSpec(layout=layout, train=8, val=3, test=4, captions=1)
-        )
-        for layout in ("msrvtt", "didemo")
-    }
+def world(tmp_path_factory: pytest.TempPathFactory) -> WorldFiles:
+    spec = WorldSpec(layout="msrvtt", train=8, val=3, test=4, captions=1)
+    return ensure_world(tmp_path_factory.mktemp("world") / "msrvtt", spec)
 
 
 class Run:
-    """A bundled recipe over files of its layout, made small."""
+    """The recipe `msrvtt` over files of its layout, made small."""
 
-    def __init__(
-        self, aurora: Aurora, recipe: str, world: WorldFiles, folder: Path, backbone: Path
-    ) -> None:
-        self.aurora, self.recipe, self.output = aurora, recipe, folder / "run"
+    def __init__(self, aurora: Aurora, world: WorldFiles, folder: Path, backbone: Path) -> None:
+        self.aurora, self.output = aurora, folder / "run"
         self.settings = [
             *SMOKE,
             f"data.annotations={world.annotations}",
@@ -58,7 +47,7 @@ class Run:
         ]
 
     def __call__(self, command: str, *more: object) -> Outcome:
-        return self.aurora(command, self.recipe, *self.settings, *more)
+        return self.aurora(command, "msrvtt", *self.settings, *more)
 
     @property
     def metrics(self) -> Any:
@@ -67,36 +56,8 @@ class Run:
 
 
 @pytest.fixture
-def run(
-    request: pytest.FixtureRequest,
-    aurora: Aurora,
-    worlds: dict[str, WorldFiles],
-    tmp_path: Path,
-    backbone: Path,
-) -> Run:
-    layout = getattr(request, "param", "msrvtt")
-    return Run(aurora, layout, worlds[layout], tmp_path, backbone)
-
-
-@pytest.mark.parametrize("run", ["msrvtt", "didemo"], indirect=True)
-def test_from_files_to_the_published_metrics(run: Run) -> None:
-    checked = run("check-data", "--json")
-    assert checked.status == 0
-    counts = {name: split["media"] for name, split in checked.json["splits"].items()}
-    held_out = run.recipe == "msrvtt"
-    assert counts == {"train": 7 if held_out else 8, "val": 1 if held_out else 3, "test": 4}
-    before = run("evaluate", "--json")
-    assert before.status == 0
-    assert set(before.json["metrics"]) == METRICS
-    assert run("train").status == 0
-    assert set(run.metrics["metrics"]) == METRICS
-    after = run("evaluate", "--adapter", run.output / "adapter", "--json")
-    assert after.status == 0
-    assert after.json["metrics"] == run.metrics["metrics"]
-    predictions = json.loads((run.output / "predictions.json").read_text())
-    assert len(predictions["text_to_media"]) == 4
-    notes = run.metrics["config"]["data_notes"]
-    assert ("split: MSRVTT 9k training list (8 videos), 1k-A test (4)" in notes) == held_out
+def run(aurora: Aurora, world: WorldFiles, tmp_path: Path, backbone: Path) -> Run:
+    return Run(aurora, world, tmp_path, backbone)
 
 
 def test_frame_awareness_is_a_switch(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,10 +73,10 @@ def test_frame_awareness_is_a_switch(run: Run, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture
-def spoilt(run: Run, tmp_path: Path, worlds: dict[str, WorldFiles]) -> Run:
+def spoilt(run: Run, tmp_path: Path, world: WorldFiles) -> Run:
     """A training video is cut off, another one is gone; neither is among those held out."""
     folder = tmp_path / "spoilt"
-    shutil.copytree(worlds["msrvtt"].media, folder)
+    shutil.copytree(world.media, folder)
     path = folder / "video3.mp4"
     path.write_bytes(path.read_bytes()[:2000])
     (folder / "video5.mp4").unlink()
@@ -179,4 +140,4 @@ def test_pictures_and_videos_are_told_apart(aurora: Aurora, tmp_path: Path, back
     assert "is listed as a video where pictures are read" in wrong.err
     right = aurora("evaluate", recipe, "task=video-retrieval", "data.frames=2", "--json")
     assert right.status == 0
-    assert set(right.json["metrics"]) == METRICS
+    assert "t2v_r1" in right.json["metrics"]

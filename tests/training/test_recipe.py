@@ -255,6 +255,23 @@ def test_bundled_recipes_are_valid(name: str) -> None:
     assert recipe.output == Path("runs") / name
 
 
+@pytest.mark.parametrize("name", bundled_recipes())
+def test_a_bundled_recipe_made_small(name: str) -> None:
+    small, whole = load_recipe(name, smoke=True), load_recipe(name)
+    assert (small.backbone, small.data.kind) == ("mini", "world")
+    assert small.output == Path("runs") / f"{name}-smoke"
+    layout = None if whole.data.kind == "world" else name
+    assert small.data.world.layout == layout
+    assert small.data.world.train < 100
+    assert (small.task, small.adapter.rank) == (whole.task, whole.adapter.rank)
+    assert small.data.augmentation == whole.data.augmentation
+
+
+def test_settings_come_behind_those_that_make_it_small(path: Path) -> None:
+    recipe = load_recipe(str(path), ["training.epochs=3"], smoke=True)
+    assert (recipe.training.epochs, recipe.training.batch_size) == (3, 8)
+
+
 def test_bundled_names_are_sorted() -> None:
     names = bundled_recipes()
     assert names == sorted(names)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aurora_vl.cli.options import AsJson, Quiet, RecipeName, Settings, Verbose
+from aurora_vl.cli.options import AsJson, Quiet, RecipeName, Settings, Smoke, Verbose
 from aurora_vl.cli.show import show_json, show_table
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def check_data(
         bool,
         typer.Option("--full", help=f"Decode every file, not {_SAMPLE} drawn at random."),
     ] = False,
+    smoke: Smoke = False,
     json: AsJson = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -37,7 +38,7 @@ def check_data(
     from aurora_vl.training.run import read_splits
     from aurora_vl.training.suitability import data_warnings
 
-    resolved = load_recipe(recipe, settings or ())
+    resolved = load_recipe(recipe, settings or (), smoke=smoke)
     splits = read_splits(resolved)
     report = check_splits(splits, sample=None if full else _SAMPLE)
     warnings = data_warnings(resolved, splits)

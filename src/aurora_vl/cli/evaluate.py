@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from aurora_vl.cli.options import AsJson, Quiet, RecipeName, Settings, Verbose
+from aurora_vl.cli.options import AsJson, Quiet, RecipeName, Settings, Smoke, Verbose
 from aurora_vl.cli.show import show_json, show_metrics
 
 
@@ -27,6 +27,7 @@ def evaluate(
             "<training.output>/evaluation-<adapter's name or zero-shot>.",
         ),
     ] = None,
+    smoke: Smoke = False,
     json: AsJson = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -35,7 +36,7 @@ def evaluate(
     from aurora_vl.training.recipe import load_recipe
     from aurora_vl.training.run import evaluate as score
 
-    resolved = load_recipe(recipe, settings or ())
+    resolved = load_recipe(recipe, settings or (), smoke=smoke)
     content = score(resolved, adapter=adapter, out=out)
     if json:
         show_json(content)

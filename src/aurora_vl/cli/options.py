@@ -82,4 +82,12 @@ Settings = Annotated[
         help="Recipe keys to set, such as training.epochs=3.",
     ),
 ]
+Smoke = Annotated[
+    bool,
+    typer.Option(
+        "--smoke",
+        help="Try the recipe in seconds: the mini foundation and a few generated files in its "
+        "layout, under runs/.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from aurora_vl.cli.options import AsJson, Quiet, RecipeName, Settings, Verbose
+from aurora_vl.cli.options import AsJson, Quiet, RecipeName, Settings, Smoke, Verbose
 from aurora_vl.cli.show import show_json, show_table
 
 
 def params(
     recipe: RecipeName,
     settings: Settings = None,
+    smoke: Smoke = False,
     json: AsJson = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -20,7 +21,7 @@ def params(
     from aurora_vl.training.parameters import parameter_report
     from aurora_vl.training.recipe import load_recipe
 
-    resolved = load_recipe(recipe, settings or ())
+    resolved = load_recipe(recipe, settings or (), smoke=smoke)
     report = parameter_report(resolved)
     if json:
         show_json(report.to_dict())

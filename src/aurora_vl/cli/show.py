@@ -23,20 +23,32 @@ def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]])
     """Print a table; the first column is set flush left, the others right."""
     if not is_main_process():
         return
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD)
     for number, name in enumerate(header):
         table.add_column(name, justify="right" if number else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False, markup=False).print(table)
+    console = Console(highlight=False, markup=False)
+    if title:  # a line of its own: as the table's title it would be as narrow as the table
+        console.print(title, style="bold", soft_wrap=True)
+    console.print(table)
 
 
 def show_metrics(content: Mapping[str, Any], title: str) -> None:
-    """Print the metrics of a metrics.json."""
+    """Print the metrics of a metrics.json, of questions also by type and what needs no picture."""
     from aurora_vl.comparison.tables import metric_label
 
-    rows = [[metric_label(name), f"{value:.1f}"] for name, value in content["metrics"].items()]
-    show_table(title, ("metric", content["config"]["scored_split"]), rows)
+    split = content["config"]["scored_split"]
+    if not content["metrics"]:
+        if is_main_process():
+            print(f"{title}: {split} has no answers; results.json is for the benchmark's server")
+        return
+    types = content.get("by_answer_type") or content.get("by_question_type", {})
+    baselines = content.get("baselines", {})
+    scores = {metric_label(name): value for name, value in content["metrics"].items()}
+    scores |= {f"  of {name}": value for name, value in types.items()}
+    scores |= {f"baseline: {name.replace('_', ' ')}": v for name, v in baselines.items()}
+    show_table(title, ("metric", split), [[name, f"{value:.1f}"] for name, value in scores.items()])
 
 
 def show_change(before: Mapping[str, Any], after: Mapping[str, Any], title: str) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from aurora_vl.cli.options import Quiet, RecipeName, Settings, Verbose
+from aurora_vl.cli.options import Quiet, RecipeName, Settings, Smoke, Verbose
 from aurora_vl.cli.show import show_metrics
 
 
@@ -19,6 +19,7 @@ def train(
             "--resume", help="Go on with the run in training.output, or start if there is none."
         ),
     ] = False,
+    smoke: Smoke = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
@@ -29,6 +30,6 @@ def train(
     from aurora_vl.training.recipe import load_recipe
     from aurora_vl.training.run import train as tune
 
-    resolved = load_recipe(recipe, settings or ())
+    resolved = load_recipe(recipe, settings or (), smoke=smoke)
     content = tune(resolved, resume=resume)
     show_metrics(content, f"tuned: {resolved.output}")

@@ -33,6 +33,7 @@ from aurora_vl.training.sections import (
     Section,
     TrainingSection,
 )
+from aurora_vl.training.smoke import smoke_settings
 
 MINI = "mini"
 # Of the heads beside an adapter: on the mini foundation, and at most on larger backbones.
@@ -92,12 +93,13 @@ def bundled_recipes() -> list[str]:
     )
 
 
-def load_recipe(source: str, settings: Sequence[str] = ()) -> Recipe:
+def load_recipe(source: str, settings: Sequence[str] = (), *, smoke: bool = False) -> Recipe:
     """Read, override, check and resolve a recipe.
 
     Args:
         source: a YAML file's path or a bundled recipe's name.
         settings: dotted `key=value` texts; values are read as YAML.
+        smoke: make it run in seconds, see `aurora_vl.training.smoke`; settings come behind that.
 
     Raises:
         UserError: no such recipe, no YAML, or a key or value that does not fit.
@@ -109,6 +111,10 @@ def load_recipe(source: str, settings: Sequence[str] = ()) -> Recipe:
         raise UserError(f"{source} is no valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(raw, dict):
         raise UserError(f"{source} must hold keys and values, such as `task: retrieval`.")
+    if smoke:
+        data = raw.get("data")
+        kind = data.get("kind") if isinstance(data, dict) else None
+        name, settings = f"{name}-smoke", [*smoke_settings(kind), *settings]
     for setting in settings:
         _apply(raw, setting)
     try:
@@ -223,13 +229,8 @@ def _resolved(recipe: Recipe, name: str) -> Recipe:
     data = recipe.data.model_copy(update={"max_words": recipe.max_words})
     if data.kind == "world" and data.annotations is None:
         world = data.world
-        folder = (
-            Path("runs")
-            / "worlds"
-            / "-".join(
-                [recipe.task, world.style, world.phrasing, str(world.seed), str(world.train)]
-            )
-        )
+        parts = (world.layout or recipe.task, world.style, world.phrasing, world.seed, world.train)
+        folder = Path("runs") / "worlds" / "-".join(map(str, parts))
         data = data.model_copy(update={"annotations": folder})
     return _switched(recipe.model_copy(update={"training": training, "data": data}), name)
 
