@@ -268,8 +268,10 @@ def test_a_bundled_recipe_made_small(name: str) -> None:
 
 
 def test_settings_come_behind_those_that_make_it_small(path: Path) -> None:
+    path.write_text(OWN)
     recipe = load_recipe(str(path), ["training.epochs=3"], smoke=True)
     assert (recipe.training.epochs, recipe.training.batch_size) == (3, 8)
+    assert (recipe.data.kind, recipe.data.world.layout) == ("world", None)  # the task's usual one
 
 
 def test_bundled_names_are_sorted() -> None:
