@@ -74,6 +74,9 @@ def test_undecodable_media_are_named_with_their_fault(clean: Splits[CaptionedMed
 def test_a_sample_is_seeded(clean: Splits[CaptionedMedia]) -> None:
     clean.train[0].path.write_bytes(b"broken")
     assert check_splits(clean, sample=0).ok
+    told: list[tuple[int, int]] = []
+    check_splits(clean, sample=3, progress=lambda *counts: told.append(counts))
+    assert told == [(1, 3), (2, 3), (3, 3)]
     reports = [check_splits(clean, sample=2, seed=seed) for seed in range(12)]
     assert {report.decoded for report in reports} == {2}
     assert {report.undecodable for report in reports} == {0, 1}

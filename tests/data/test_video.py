@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +12,15 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from videos import number_of, numbered, write_frames, write_numbered
+from videos import (
+    nothing_inside,
+    number_of,
+    numbered,
+    patch_matrix,
+    write_frames,
+    write_numbered,
+    write_sound,
+)
 
 from aurora_vl.data import video
 from aurora_vl.data.video import iter_frames, read_frames, sample_moments
@@ -96,16 +103,6 @@ def test_a_variable_frame_rate_is_followed_by_the_clock(tmp_path: Path, ending: 
     path = write_numbered(tmp_path / f"a.{ending}", 11, stamps=stamps)
     assert numbers(path, 4, window=(0.0, 4.0)) == [4, 9, 9, 9]
     assert numbers(path, 9, window=(0.0, 1.0)) == list(range(9))
-
-
-def patch_matrix(path: Path, a: int, b: int, c: int, d: int) -> Path:
-    """Set the display matrix of an MP4 file's only track."""
-    data = bytearray(path.read_bytes())
-    start = data.index(b"tkhd") + 4 + 4 + 20 + 16  # version and flags, times, layers and volume
-    matrix = (a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
-    data[start : start + 36] = struct.pack(">9i", *matrix)
-    path.write_bytes(bytes(data))
-    return path
 
 
 CORNERS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 50, 220), "white": (255,) * 3}
@@ -279,13 +276,7 @@ def picture_in_disguise(folder: Path) -> Path:
 
 
 def sound(folder: Path) -> Path:
-    with av.open(str(folder / "bad.mp4"), "w") as container:
-        stream = container.add_stream("aac", rate=16000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.int16), "s16", "mono")
-        frame.sample_rate = 16000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return folder / "bad.mp4"
+    return write_sound(folder / "bad.mp4")
 
 
 def scrambled(folder: Path) -> Path:
@@ -329,6 +320,7 @@ def pipe(folder: Path) -> Path:
         (holding(b"ffconcat version 1.0\nfile whole.mp4\n"), "is no video"),
         (picture_in_disguise, "is no video that can be read"),
         (sound, "holds no moving pictures, sound alone"),
+        (lambda folder: nothing_inside(folder / "bad.mp4"), "holds no moving pictures: convert"),
         (too_large("libx264"), r"has frames of 4096 x 2400, above 9,437,184 pixels"),
         (too_large("ffv1"), r"above 9,437,184 pixels"),
         (pipe, "is a pipe or a device where a video was expected"),

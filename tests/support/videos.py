@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -74,3 +75,35 @@ def write_numbered(
 ) -> Path:
     """A video whose frame i tells the number i."""
     return write_frames(path, (numbered(i, size) for i in range(count)), **settings)  # type: ignore[arg-type]
+
+
+def patch_matrix(path: Path, a: int, b: int, c: int, d: int) -> Path:
+    """Set the display matrix of an MP4 file's only track."""
+    data = bytearray(path.read_bytes())
+    start = data.index(b"tkhd") + 4 + 4 + 20 + 16  # version and flags, times, layers and volume
+    matrix = (a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    data[start : start + 36] = struct.pack(">9i", *matrix)
+    path.write_bytes(bytes(data))
+    return path
+
+
+def write_sound(path: Path) -> Path:
+    """A file with a stream of sound and none of pictures."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.int16), "s16", "mono")
+        frame.sample_rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def nothing_inside(path: Path) -> Path:
+    """An MP4 file without any stream."""
+
+    def box(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", 8 + len(content)) + kind + content
+
+    header = struct.pack(">IIIII", 0, 0, 0, 1000, 1000) + bytes(80)
+    path.write_bytes(box(b"ftyp", b"isom\0\0\2\0isom") + box(b"moov", box(b"mvhd", header)))
+    return path

@@ -9,6 +9,7 @@ import typer
 
 from aurora_vl.cli.options import AsJson, Quiet, RecipeName, Settings, Smoke, Verbose
 from aurora_vl.cli.show import show_json, show_table
+from aurora_vl.progress import progress_bar
 
 if TYPE_CHECKING:
     from aurora_vl.data.check import DataReport
@@ -40,7 +41,8 @@ def check_data(
 
     resolved = load_recipe(recipe, settings or (), smoke=smoke)
     splits = read_splits(resolved)
-    report = check_splits(splits, sample=None if full else _SAMPLE)
+    with progress_bar("decoding") as advance:
+        report = check_splits(splits, sample=None if full else _SAMPLE, progress=advance)
     warnings = data_warnings(resolved, splits)
     if json:
         show_json({**report.to_dict(), "warnings": warnings})

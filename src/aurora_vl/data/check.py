@@ -6,7 +6,7 @@ Nothing is printed here; the command line shows the report.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import chain, combinations
@@ -83,7 +83,12 @@ class DataReport:
 
 
 def check_splits(
-    splits: Splits[R], *, sample: int | None = None, seed: int = 0, threads: int | None = None
+    splits: Splits[R],
+    *,
+    sample: int | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> DataReport:
     """Look a data set over.
 
@@ -92,13 +97,18 @@ def check_splits(
         sample: how many media to decode, drawn at random from those present; None for all.
         seed: of that draw.
         threads: that decode at once; by default one per processor.
+        progress: called with (files decoded, files to decode) after each.
     """
     groups = splits.named()
     present, missing = _look_for_files(list(chain.from_iterable(groups.values())))
     tried = _draw(present, sample, seed)
+    damaged: dict[str, str] = {}
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        faults = list(pool.map(_fault, tried))
-    damaged = {str(record.path): fault for record, fault in zip(tried, faults) if fault}
+        for done, (record, fault) in enumerate(zip(tried, pool.map(_fault, tried)), start=1):
+            if fault is not None:
+                damaged[str(record.path)] = fault
+            if progress is not None:
+                progress(done, len(tried))
     overlap = _overlap(groups)
     return DataReport(
         splits={

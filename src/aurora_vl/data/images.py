@@ -111,9 +111,10 @@ def _to_rgb(image: Image.Image, file_format: str | None) -> Image.Image:
 
 def on_white(image: Image.Image) -> Image.Image:
     """Lay a picture with transparency on white."""
-    layer = image.convert("RGBA")
-    white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, layer).convert("RGB")
+    layer = image if image.mode == "RGBA" else image.convert("RGBA")
+    white = Image.new("RGB", layer.size, (255, 255, 255))
+    white.paste(layer, mask=layer.getchannel("A"))
+    return white
 
 
 def _scale_grey(values: np.ndarray, white: float | None) -> np.ndarray:

@@ -123,7 +123,8 @@ class _Video:
             ) from None
         cover = self._av.stream.Disposition.attached_pic
         streams = [s for s in self._container.streams.video if not s.disposition & cover]
-        fault = self._fault(streams[0]) if streams else "holds no moving pictures, sound alone"
+        alone = ", sound alone" if self._container.streams.audio else ""
+        fault = self._fault(streams[0]) if streams else f"holds no moving pictures{alone}"
         if fault:
             self.close()
             raise UserError(f"{self.path} {fault}: convert or replace it, or take it out")
