@@ -28,7 +28,7 @@ class Switches:
         core, mlp_core, gqt, gqt_start, init, dropout_at: as in `AuroraConfig`.
         ice: informative context enhancement, as in `RetrievalSettings`.
         live_factors: the momentum copy reads the shared factors live.
-        float32_targets, count_empty_slots, warm_momentum: as in `RetrievalSettings`.
+        float32_targets, count_empty_slots, warm_momentum, frame_aware: as in `RetrievalSettings`.
         train_text_proj: the text projection is a trained head.
         train_temperature: so is the temperature.
         label_smoothing, divide_by_frames: as in `AnsweringSettings`.
@@ -47,6 +47,7 @@ class Switches:
     float32_targets: bool = False
     count_empty_slots: bool = False
     warm_momentum: bool = True
+    frame_aware: bool = True
     train_text_proj: bool = True
     train_temperature: bool = False
     label_smoothing: float = 0.1
@@ -77,6 +78,7 @@ class Switches:
             float32_targets=self.float32_targets,
             count_empty_slots=self.count_empty_slots,
             warm_momentum=self.warm_momentum,
+            frame_aware=self.frame_aware,
             **constants,
         )
 

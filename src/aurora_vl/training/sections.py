@@ -68,6 +68,7 @@ class ObjectiveSection(Section):
     float32_targets: bool | None = None
     count_empty_slots: bool | None = None
     warm_momentum: bool | None = None
+    frame_aware: bool | None = None
     train_text_proj: bool | None = None
     train_temperature: bool | None = None
     label_smoothing: float | None = Field(None, ge=0, lt=1)
