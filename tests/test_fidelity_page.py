@@ -34,7 +34,7 @@ def test_every_switch_has_its_row() -> None:
         if switch.name in Recipe.model_fields[section].annotation.model_fields  # type: ignore[union-attr]
     }
     assert len(expected) == len(fields(Switches))
-    rows = re.findall(r"^\| `([a-z_.]+)` \|", PAGE, re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z0-9_.]+)` \|", PAGE, re.MULTILINE)
     assert expected <= set(rows)
     assert len(rows) == len(set(rows))
 
@@ -55,7 +55,9 @@ def test_the_commands_name_recipes_that_resolve(words: list[str]) -> None:
 
 def test_the_sizes_called_equal() -> None:
     def factors(*settings: str) -> int:
-        return parameter_report(load_recipe("demo-retrieval", ["adapter.gqt=off", *settings])).adapter
+        return parameter_report(
+            load_recipe("demo-retrieval", ["adapter.gqt=off", *settings])
+        ).adapter
 
     tucker = factors()
     assert tucker == 9_344
