@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -66,7 +68,7 @@ def test_a_comparison_with_a_run_that_fails(
     page = Page(out / "report.html")
     assert page.loaded == []
     assert all(word in page.text for word in ("Zero-shot", "Heads only", "finite", BROKEN))
-    kept = {path: path.stat().st_mtime_ns for path in (out / "runs").glob("*/run/metrics.json")}
+    kept = {path: path.stat().st_mtime_ns for path in (out / "runs").glob("*/trial.json")}
     assert len(kept) == 2
     fewer = ("compare", own_data.recipe, "--methods", "linear", *TINY, "--out", out)
     assert aurora(*fewer).status == 0
@@ -90,20 +92,52 @@ def test_wrong_words_end_before_anything_runs(
     assert not (tmp_path / "o").exists()
 
 
+def test_killed_it_goes_on_with_what_is_kept_of_finished_runs(
+    own_data: OwnData, tmp_path: Path
+) -> None:
+    """kill -9, then only trial.json is left of the finished run: it is not repeated."""
+    out = tmp_path / "out"
+    words = ("compare", own_data.recipe, "--methods", "none,linear", *TINY, "--out", out)
+    first = kill_after_one_run(words, out)
+    assert str(tmp_path) not in first.read_text()
+    for path in first.parent.iterdir():
+        if path.name not in (first.name, "lock"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    before = first.stat().st_mtime_ns
+    ended = run_process(*words, folder=tmp_path)
+    assert ended.status == 0, ended.err
+    assert "2 runs, kept in" in ended.err
+    assert "1 of the runs for the result finished before; 1 left" in ended.err
+    assert first.stat().st_mtime_ns == before
+    assert {path.name for path in first.parent.iterdir()} == {first.name, "lock"}
+    found = results(out)
+    assert [row["name"] for row in found["rows"]] == ["none", "linear"]
+    assert found["rows"][1]["against"] is None
+    again = run_process(*words, folder=tmp_path)
+    assert "2 of the runs for the result finished before; 0 left" in again.err
+    assert results(out) == found
+
+
+def kill_after_one_run(words: Sequence[object], out: Path) -> Path:
+    """Start, kill when the first run is finished; what is kept of that run."""
+    process = start_process(*words, folder=out.parent)
+    deadline = time.monotonic() + 300
+    while not (done := list((out / "runs").glob("*/trial.json"))):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    return done[0]
+
+
 @pytest.mark.slow
 def test_a_killed_comparison_goes_on(own_data: OwnData, tmp_path: Path) -> None:
     """kill -9 in the middle: what was finished stays as it is, the rest is done, once."""
     out = tmp_path / "out"
     words = ("compare", own_data.recipe, "--methods", "aurora,aurora+gqt=off,full", "--out", out)
     words += ("--seeds", 2, "comparison.trials=2", "comparison.parallel=2")
-    process = start_process(*words, folder=tmp_path)
-    deadline = time.monotonic() + 300
-    while not list((out / "runs").glob("*/trial.json")):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    kill_after_one_run(words, out)
     done = {path: path.stat().st_mtime_ns for path in (out / "runs").glob("*/trial.json")}
     ended = run_process(*words, folder=tmp_path)
     assert ended.status == 0, ended.err
@@ -115,11 +149,8 @@ def test_a_killed_comparison_goes_on(own_data: OwnData, tmp_path: Path) -> None:
     assert all(len(row["rates_tried"]) == 2 for row in found["rows"])
     assert len(list((out / "runs").glob("*/trial.json"))) == 2 * 2 + 3 * 2
     assert not list((out / "runs").glob("*/run/checkpoints"))
-    searched = [
-        json.loads(path.read_text())["config"]["scored_split"]
-        for path in (out / "runs").glob("*/run/metrics.json")
-    ]
-    assert sorted(searched) == ["test"] * 6 + ["val"] * 4
+    kept = [json.loads(path.read_text()) for path in (out / "runs").glob("*/trial.json")]
+    assert sorted(run["scored_split"] for run in kept) == ["test"] * 6 + ["val"] * 4
     against = {row["name"]: row["against"] for row in found["rows"]}
     assert against["aurora"] is None
     assert against["full"]["row"] == "aurora"

@@ -8,7 +8,6 @@ import pytest
 
 from aurora_vl.comparison.rows import parse_rows
 from aurora_vl.comparison.study import Study, conduct, make_study
-from aurora_vl.comparison.trials import make_trial
 from aurora_vl.errors import UserError
 
 
@@ -57,15 +56,15 @@ def test_a_run_is_named_by_what_it_computes(tmp_path: Path) -> None:
     """Neither where it lies nor how the comparison goes about it changes its name."""
     made = study("aurora,lora")
     again = study("lora", "comparison.parallel=2", "comparison.trials=1", out=tmp_path)
-    one = make_trial("a", made.recipe(made.rows[1], final=True, seed=1), made.runs)
-    same = make_trial("b", again.recipe(again.rows[0], final=True, seed=1), again.runs)
+    one = made.runs.trial("a", made.recipe(made.rows[1], final=True, seed=1))
+    same = again.runs.trial("b", again.recipe(again.rows[0], final=True, seed=1))
     assert one.folder.name == same.folder.name
     assert one.folder.parent == Path("out/runs")
     assert one.recipe.output == one.folder / "run"
     others = [
-        make_trial("c", made.recipe(made.rows[1], final=True, seed=2), made.runs),
-        make_trial("d", made.recipe(made.rows[1], final=False, seed=1), made.runs),
-        make_trial("e", made.recipe(made.rows[0], final=True, seed=1), made.runs),
+        made.runs.trial("c", made.recipe(made.rows[1], final=True, seed=2)),
+        made.runs.trial("d", made.recipe(made.rows[1], final=False, seed=1)),
+        made.runs.trial("e", made.recipe(made.rows[0], final=True, seed=1)),
     ]
     assert len({trial.folder for trial in (one, *others)}) == 4
 

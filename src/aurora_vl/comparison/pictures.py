@@ -1,8 +1,9 @@
-"""The pictures of a comparison: score against size and against time, and the course of tuning."""
+"""The pictures of a comparison: score against size, time, memory and data, the course of tuning."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from aurora_vl.comparison.charts import STYLES, Colours, Drawing, calm, plain
@@ -17,12 +18,25 @@ _SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
 _DISTANCES = (7, 16, 27, 40)  # of a label from its point, in points; far ones get a line
 
 
+def equal_data(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The rows that were given all training media."""
+    return [row for row in results["rows"] if not row["few_shot"]]
+
+
+def series(results: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
+    """Rows that differ in the number of training media alone, by label, fewest first."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in sorted(results["rows"], key=lambda row: row["training_media"]):
+        found.setdefault(row["series"], []).append(row)
+    return {label: rows for label, rows in found.items() if len(rows) > 1}
+
+
 def score_by_size(results: Mapping[str, Any]) -> Drawing:
     """Score against own numbers on a logarithmic axis, with error bars and the Pareto front.
 
     Methods without numbers of their own (zero-shot, heads only) are level lines.
     """
-    rows = results["rows"]
+    rows = equal_data(results)
     drawn = [row for row in rows if row["parameters"]["own"]]
 
     def draw(axes: Axes, colours: Colours) -> None:
@@ -43,33 +57,63 @@ def score_by_size(results: Mapping[str, Any]) -> Drawing:
 
 def score_by_time(results: Mapping[str, Any]) -> Drawing:
     """Score against the seconds of a run."""
-    drawn = [row for row in results["rows"] if row["seconds"] and row["method"] != "none"]
+    return _score_by(results, "seconds", 1.0, "seconds of a whole run")
+
+
+def score_by_memory(results: Mapping[str, Any]) -> Drawing:
+    """Score against the most memory that a run's process had."""
+    return _score_by(results, "peak_memory", 2.0**20, "peak memory of a whole run, MB")
+
+
+def _score_by(results: Mapping[str, Any], key: str, unit: float, label: str) -> Drawing:
+    rows = equal_data(results)
+    drawn = [row for row in rows if row[key] and row["method"] != "none"]
 
     def draw(axes: Axes, colours: Colours) -> None:
-        _points(axes, drawn, [row["seconds"] for row in drawn], colours)
+        _points(axes, drawn, [row[key] / unit for row in drawn], colours)
         axes.margins(x=0.15)
-        _levels(axes, [row for row in results["rows"] if row["method"] == "none"], colours)
-        _finish(axes, results, colours, "seconds of a whole run")
+        _levels(axes, [row for row in rows if row["method"] == "none"], colours)
+        _finish(axes, results, colours, label)
+
+    return draw
+
+
+def score_by_media(results: Mapping[str, Any]) -> Drawing:
+    """Score against the number of training media on a logarithmic axis, a line a series."""
+
+    def draw(axes: Axes, colours: Colours) -> None:
+        axes.set_xscale("log")
+        for number, (label, rows) in enumerate(series(results).items()):
+            axes.errorbar(
+                [row["training_media"] for row in rows],
+                [row["score"]["mean"] for row in rows],
+                yerr=[row["score"]["sd"] or 0.0 for row in rows],
+                marker="o",
+                capsize=2.5,
+                label=plain(label),
+                **_line(number, rows[0]["method"], colours),
+            )
+        media = sorted({r["training_media"] for rows in series(results).values() for r in rows})
+        axes.set_xticks(media, [f"{count:,}" for count in media])
+        axes.set_xticks([], minor=True)
+        _finish(axes, results, colours, "training media")
 
     return draw
 
 
 def validation_curves(results: Mapping[str, Any]) -> Drawing:
-    """The first seed's validation score over the steps, one line a row."""
-    drawn = [row for row in results["rows"] if row["runs"][0]["curve"]["step"]]
+    """The validation score over the steps, one line a row: the mean over seeds."""
+    drawn = [row for row in equal_data(results) if row["runs"][0]["curve"]["step"]]
 
     def draw(axes: Axes, colours: Colours) -> None:
-        count = len(colours.series)
         for number, row in enumerate(drawn):
-            curve = row["runs"][0]["curve"]
+            steps, scores = mean_curve(row)
             axes.plot(
-                curve["step"],
-                curve["score"],
-                color=colours.series[number % count],
-                linestyle=STYLES[number // count % len(STYLES)],
-                linewidth=2.6 if row["method"] == "aurora" else 1.3,
-                marker="o" if len(curve["step"]) == 1 else None,
+                steps,
+                scores,
+                marker="o" if len(steps) == 1 else None,
                 label=plain(row["label"]),
+                **_line(number, row["method"], colours),
             )
         calm(axes, colours)
         axes.set_xlabel("step", color=colours.ink)
@@ -79,6 +123,23 @@ def validation_curves(results: Mapping[str, Any]) -> Drawing:
             axes.legend(frameon=False, labelcolor=colours.ink, fontsize=9, **beside)
 
     return draw
+
+
+def mean_curve(row: Mapping[str, Any]) -> tuple[list[int], list[float]]:
+    """Steps and mean scores of the seeds that were validated at the first one's steps."""
+    steps = row["runs"][0]["curve"]["step"]
+    scores = [run["curve"]["score"] for run in row["runs"] if run["curve"]["step"] == steps]
+    return steps, [fmean(values) for values in zip(*scores, strict=True)]
+
+
+def _line(number: int, method: str, colours: Colours) -> dict[str, Any]:
+    """How the number-th line is drawn; Aurora's is thick."""
+    count = len(colours.series)
+    return {
+        "color": colours.series[number % count],
+        "linestyle": STYLES[number // count % len(STYLES)],
+        "linewidth": 2.6 if method == "aurora" else 1.3,
+    }
 
 
 def _points(

@@ -6,7 +6,7 @@ All of it is made of results.json alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,17 @@ from markupsafe import Markup
 
 from aurora_vl.comparison import result_tables
 from aurora_vl.comparison.charts import Drawing, page_svg, save_pictures
-from aurora_vl.comparison.pictures import WIDE, score_by_size, score_by_time, validation_curves
+from aurora_vl.comparison.pictures import (
+    WIDE,
+    equal_data,
+    mean_curve,
+    score_by_media,
+    score_by_memory,
+    score_by_size,
+    score_by_time,
+    series,
+    validation_curves,
+)
 from aurora_vl.comparison.report import render
 from aurora_vl.comparison.tables import metric_label
 from aurora_vl.training.recipe import write_text
@@ -63,8 +73,10 @@ def comparison_report(results: Mapping[str, Any]) -> str:
         ours=max(ours, key=lambda row: row["score"]["mean"]) if ours else None,
         full=full[0] if full else None,
         header=result_tables.header(results),
-        by_score=result_tables.cells(results, result_tables.by_score(results)),
-        by_size=result_tables.cells(results, result_tables.by_size(results)),
+        sections=[
+            (title, result_tables.cells(results, chosen))
+            for title, chosen in result_tables.sections(results)
+        ],
         front={row["label"] for row in rows if row["front"]},
         notes=result_tables.notes(results),
         charts=[
@@ -76,25 +88,30 @@ def comparison_report(results: Mapping[str, Any]) -> str:
 
 def _pictures(results: Mapping[str, Any]) -> list[_Picture]:
     """Those that there is something to draw for."""
-    scores = "; ".join(
-        f"{row['label']}: {row['score']['mean']:.1f} with {row['parameters']['own']:,} numbers"
-        for row in result_tables.by_score(results)
+    best_first = result_tables.by_score(results)
+
+    def told(key: str, say: Callable[[Mapping[str, Any]], str]) -> str:
+        rows = [row for row in best_first if row[key]]
+        return "; ".join(f"{r['label']}: {r['score']['mean']:.1f} {say(r)}" for r in rows)
+
+    sizes = told("parameters", lambda row: f"with {row['parameters']['own']:,} numbers")
+    times = told("seconds", lambda row: f"after {row['seconds']:.0f} s")
+    memories = told("peak_memory", lambda row: f"with {row['peak_memory'] / 2**20:.0f} MB")
+    courses = "; ".join(
+        f"{row['label']}: from {scores[0]:.1f} to {scores[-1]:.1f}"
+        for row in equal_data(results)
+        if (scores := mean_curve(row)[1])
     )
-    times = "; ".join(
-        f"{row['label']}: {row['score']['mean']:.1f} after {row['seconds']:.0f} s"
-        for row in result_tables.by_score(results)
-        if row["seconds"]
+    media = "; ".join(
+        f"{label}: {rows[0]['score']['mean']:.1f} of {rows[0]['training_media']:,} media to "
+        f"{rows[-1]['score']['mean']:.1f} of {rows[-1]['training_media']:,}"
+        for label, rows in series(results).items()
     )
-    found = [
-        _Picture("score-by-size", "Score and trained numbers", score_by_size(results), scores),
+    possible = [
+        _Picture("score-by-size", "Score and trained numbers", score_by_size(results), sizes),
         _Picture("score-by-time", "Score and time", score_by_time(results), times),
+        _Picture("score-by-memory", "Score and memory", score_by_memory(results), memories),
+        _Picture("curves", "The course of the tuning", validation_curves(results), courses),
+        _Picture("score-by-media", "Score and training media", score_by_media(results), media),
     ]
-    courses = [
-        f"{row['label']}: from {curve['score'][0]:.1f} to {curve['score'][-1]:.1f}"
-        for row in results["rows"]
-        if (curve := row["runs"][0]["curve"])["step"]
-    ]
-    if courses:
-        title, words = "The course of the tuning, first seed", "; ".join(courses)
-        found.append(_Picture("curves", title, validation_curves(results), words))
-    return found
+    return [picture for picture in possible if picture.words]

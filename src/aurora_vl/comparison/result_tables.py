@@ -5,31 +5,53 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aurora_vl.comparison.pictures import equal_data, series
 from aurora_vl.comparison.tables import latex_table, markdown_table, metric_label
 
 _MORE_METRICS = ("i2t_r1", "t2i_r1", "v2t_r1", "t2v_r1")
+_ABOUT = 1.5  # a factor
 Cell = str | int | float
 
 
-def by_score(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows, best first."""
-    rows: list[dict[str, Any]] = sorted(results["rows"], key=lambda row: -row["score"]["mean"])
-    return rows
+def by_score(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The rows with all training media, best first."""
+    return sorted(equal_data(results), key=lambda row: -row["score"]["mean"])
 
 
-def by_size(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows, those with the fewest numbers of their own first."""
-    rows: list[dict[str, Any]] = sorted(
-        results["rows"], key=lambda row: (row["parameters"]["own"], -row["score"]["mean"])
-    )
-    return rows
+def sections(results: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """The tables of a page: titles and rows; those that would say nothing are left out."""
+    rows = equal_data(results)
+
+    def by_size(chosen: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        return sorted(chosen, key=lambda row: (row["parameters"]["own"], -row["score"]["mean"]))
+
+    found = [("By score", by_score(results)), ("By numbers of their own", by_size(rows))]
+    equal = _equal_budget(results, rows)
+    if len(equal) > 1:
+        found.append(("About as many numbers as Aurora, by score", equal))
+    fewer = [row for members in series(results).values() for row in members]
+    if fewer:
+        found.append(("With fewer training media", fewer))
+    return found
+
+
+def _equal_budget(
+    results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """Rows whose numbers are within a factor of those of the Aurora row compared with."""
+    ours = [row["parameters"]["own"] for row in rows if row["name"] == results["reference"]]
+    if not ours:
+        return []
+    low, high = ours[0] / _ABOUT, ours[0] * _ABOUT
+    near = [row for row in rows if low <= row["parameters"]["own"] <= high]
+    return sorted(near, key=lambda row: -row["score"]["mean"])
 
 
 def header(results: Mapping[str, Any]) -> list[str]:
     """Names of the columns of `cells`."""
     more = [metric_label(name) for name in _more(results)]
     return [
-        *("method", "own numbers", "heads", "learning rate"),
+        *("method", "own numbers", "media", "learning rate"),
         *(metric_label(results["primary"]), "sd", *more),
         *("less Aurora [95 %]", "seconds", "peak MB", "adapter kB"),
     ]
@@ -42,7 +64,7 @@ def cells(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list
         [
             row["label"] + ("*" if row["rate_at_edge"] else ""),
             row["parameters"]["own"],
-            row["parameters"]["heads"],
+            row["training_media"],
             "" if row["learning_rate"] is None else f"{row['learning_rate']:g}",
             row["score"]["mean"],
             "" if row["score"]["sd"] is None else f"{row['score']['sd']:.1f}",
@@ -69,8 +91,7 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     count, seeds = results["trials_per_method"], results["seeds"]
     said = [
         f"Scores are means over {seeds} seed{'s' * (seeds > 1)} on the {results['scored_split']} "
-        "split, scored once; sd is their standard deviation. The heads are trained by all and not "
-        "counted as a method's own numbers."
+        f"split, scored once; sd is their standard deviation. {_heads(results)}"
     ]
     rates = f"Learning rates: the best of {count} on validation data, the same search for all"
     if count == 1:
@@ -96,17 +117,33 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     if beside > 1:
         clocks += f", {beside} side by side with one thread each"
     said.append(f"{clocks}; interrupted runs are left out of them.")
+    if len(results["machines"]) > 1:
+        said.append(f"Clocks are of several machines: {'; '.join(results['machines'])}.")
+    if len(results["releases"]) > 1:
+        said.append(f"Runs are of several releases of Aurora: {', '.join(results['releases'])}.")
     return said
 
 
+def _heads(results: Mapping[str, Any]) -> str:
+    """How large the heads are, once for all rows."""
+    sizes = sorted({n for row in results["rows"] if (n := row["parameters"]["heads"])})
+    if not sizes:
+        return "There are no heads beside what a method trains."
+    told = " or ".join(f"{size:,}" for size in sizes)
+    return (
+        f"The heads, {told} numbers, are trained by all and not counted as a method's own numbers."
+    )
+
+
 def markdown(results: Mapping[str, Any]) -> str:
-    """The table by score, the same by size, the notes and the failures."""
+    """All tables, the notes and the failures."""
     names = header(results)
     parts = [
-        "By score:",
-        markdown_table(names, cells(results, by_score(results))),
-        "By numbers of their own:",
-        markdown_table(names, cells(results, by_size(results))),
+        *(
+            part
+            for title, rows in sections(results)
+            for part in (f"{title}:", markdown_table(names, cells(results, rows)))
+        ),
         *notes(results),
         *(f"Failed: {failure['run']}: {failure['reason']}" for failure in results["failures"]),
         f"`{results['command']}`",

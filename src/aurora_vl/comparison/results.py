@@ -5,22 +5,21 @@ Nothing here looks at a run's folder again later: a comparison can be redrawn fr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aurora_vl.comparison.bootstrap import paired_bootstrap
+from aurora_vl.comparison.items import item_scores
 from aurora_vl.comparison.rows import Row
 from aurora_vl.comparison.study import Findings
 from aurora_vl.comparison.trials import Trial
-from aurora_vl.evaluation.recall import query_recall
 from aurora_vl.training.kinds import kind_of
 
-_SIDES = ("media_to_text", "text_to_media")
+_LIMIT = "data.limit"
 
 
 def gather_results(findings: Findings, command: str) -> dict[str, Any]:
@@ -33,7 +32,9 @@ def gather_results(findings: Findings, command: str) -> dict[str, Any]:
     study = findings.study
     primary = kind_of(study.base).primary
     rows = [_row(findings, row, primary) for row in study.rows if findings.trials[row.name]]
-    _compare(findings, rows)
+    reference = _reference(rows)
+    if reference is not None:
+        _compare(findings, rows, reference)
     _mark_front(rows)
     done = [trial for trials in findings.trials.values() for trial in trials]
     worlds = study.worlds
@@ -47,26 +48,33 @@ def gather_results(findings: Findings, command: str) -> dict[str, Any]:
         "worlds": None if worlds is None else {"tuned_on": worlds[0], "final": worlds[1]},
         "trials_per_method": study.plan.trials,
         "runs_side_by_side": study.plan.parallel,
-        "scored_split": done[0].read("metrics.json")["config"]["scored_split"] if done else None,
+        "scored_split": done[0].kept["scored_split"] if done else None,
+        "reference": None if reference is None else reference["name"],
         "rows": rows,
         "failures": [{"run": name, "reason": why} for name, why in findings.failures.items()],
-        "versions": done[0].read("metrics.json")["versions"] if done else {},
+        "versions": done[0].kept["versions"] if done else {},
+        "releases": sorted({trial.kept["versions"]["aurora-vl"] for trial in done}),
+        "machines": sorted({trial.kept["machine"] for trial in done}),
     }
 
 
 def _row(findings: Findings, row: Row, primary: str) -> dict[str, Any]:
     """One row's numbers."""
     trials = findings.trials[row.name]
-    metrics = [trial.read("metrics.json") for trial in trials]
+    kept = [trial.kept for trial in trials]
     count = findings.counts[row.name].count
     searched = findings.study.searched(row)
     choice = None if searched is None else findings.choices.get(searched.name)
-    told = [m["metrics"] for m in metrics]
+    told = [k["metrics"] for k in kept]
+    undisturbed = [k for k in kept if not k["interrupted"]]
     return {
         "name": row.name,
         "label": row.label,
         "method": row.method,
         "settings": list(row.settings),
+        "few_shot": row.sets(_LIMIT),
+        "series": row.without(_LIMIT).label,
+        "training_media": kept[0]["training_media"],
         "learning_rate": None if row.method == "none" else trials[0].recipe.training.learning_rate,
         "rates_tried": {} if choice is None else {f"{r:g}": s for r, s in choice.scores.items()},
         "rate_at_edge": choice is not None and choice.at_edge,
@@ -76,57 +84,41 @@ def _row(findings: Findings, row: Row, primary: str) -> dict[str, Any]:
             "own": count.factors + count.gates + count.backbone,
             "trained": count.trainable,
         },
-        "adapter_bytes": _bytes(trials[0].run / "adapter"),
+        "adapter_bytes": kept[0]["adapter_bytes"],
         "score": _spread([t[primary] for t in told]),
         "metrics": {name: _spread([t[name] for t in told]) for name in told[0]},
-        "seconds": _mean([t.story["seconds"] for t in trials if not t.story["interrupted"]]),
-        "peak_memory": _mean(
-            [t.story["peak_memory"] or 0 for t in trials if not t.story["interrupted"]]
-        ),
-        "runs": [_run(trial, content, primary) for trial, content in zip(trials, metrics)],
+        "seconds": _mean([k["seconds"] for k in undisturbed]),
+        "peak_memory": _mean([k["peak_memory"] for k in undisturbed if k["peak_memory"]]),
+        "runs": [_run(trial) for trial in trials],
         "against": None,
         "front": False,
     }
 
 
-def _run(trial: Trial, content: Mapping[str, Any], primary: str) -> dict[str, Any]:
+def _run(trial: Trial) -> dict[str, Any]:
     """One seed's numbers and the course of its validation."""
-    history = trial.read("history.json") if (trial.run / "history.json").is_file() else []
-    key = f"eval_{primary}"
-    points = {entry["step"]: entry[key] for entry in history if key in entry}
+    names = ("metrics", "curve", "seconds", "peak_memory", "interrupted", "beside", "machine")
     return {
         "seed": trial.recipe.training.seed,
-        "metrics": content["metrics"],
         "folder": trial.folder.name,
-        "curve": {"step": list(points), "score": list(points.values())},
-        **{name: trial.story[name] for name in ("seconds", "peak_memory", "interrupted")},
+        **{name: trial.kept[name] for name in names},
     }
-
-
-def item_scores(predictions: Any) -> list[NDArray[np.float64]]:
-    """The score of each test item in percent, by groups whose means count equally.
-
-    Args:
-        predictions: contents of predictions.json, of retrieval or of question answering.
-    """
-    if isinstance(predictions, dict):
-        sides = ([query["rank"] for query in predictions[side]] for side in _SIDES)
-        return [np.asarray(query_recall(np.array(ranks))) for ranks in sides]
-    return [100.0 * np.array([answer["score"] for answer in predictions], dtype=np.float64)]
 
 
 def _pooled(trials: Sequence[Trial]) -> list[NDArray[np.float64]]:
     """Each group as (seeds, items)."""
-    found = [item_scores(trial.read("predictions.json")) for trial in trials]
+    found = [item_scores(trial.kept["items"]) for trial in trials]
     return [np.stack(group) for group in zip(*found, strict=True)]
 
 
-def _compare(findings: Findings, rows: Sequence[dict[str, Any]]) -> None:
-    """Each row less the first Aurora row, with its interval."""
+def _reference(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The Aurora row that others are compared with: plain aurora if it is there."""
     theirs = [row for row in rows if row["method"] == "aurora"]
-    if not theirs:
-        return
-    reference = min(theirs, key=lambda row: len(row["settings"]))  # plain aurora if it is there
+    return min(theirs, key=lambda row: len(row["settings"])) if theirs else None
+
+
+def _compare(findings: Findings, rows: Sequence[dict[str, Any]], reference: dict[str, Any]) -> None:
+    """Each row less the reference, with its interval."""
     base = _pooled(findings.trials[reference["name"]])
     for row in rows:
         ours = _pooled(findings.trials[row["name"]])
@@ -136,12 +128,16 @@ def _compare(findings: Findings, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _mark_front(rows: Sequence[dict[str, Any]]) -> None:
-    """Mark the rows that no other row with as few or fewer numbers of its own beats."""
-    for row in rows:
+    """Mark the rows that no other row with as few or fewer numbers of its own beats.
+
+    Rows with fewer training media are no part of it: they are beaten by their data.
+    """
+    equal = [row for row in rows if not row["few_shot"]]
+    for row in equal:
         own, score = row["parameters"]["own"], row["score"]["mean"]
         row["front"] = not any(
             other["score"]["mean"] > score
-            for other in rows
+            for other in equal
             if other is not row and other["parameters"]["own"] <= own
         )
 
@@ -157,10 +153,3 @@ def _spread(values: Sequence[float]) -> dict[str, float | None]:
 
 def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values else None
-
-
-def _bytes(folder: Path) -> int:
-    """What is to be kept of a run, without its card."""
-    if not folder.is_dir():
-        return 0
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))

@@ -57,6 +57,11 @@ class Row:
         """Whether the row itself sets a key."""
         return any(setting.partition("=")[0] == key for setting in self.settings)
 
+    def without(self, key: str) -> Row:
+        """The row as it is without a setting."""
+        kept = [setting for setting in self.settings if setting.partition("=")[0] != key]
+        return Row("+".join([self.method, *kept]), self.method, tuple(kept))
+
 
 def parse_rows(text: str) -> list[Row]:
     """The rows of `--methods`, separated by commas outside of brackets.

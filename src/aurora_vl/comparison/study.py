@@ -6,17 +6,16 @@ one. Other data has one training split for both; then only the test split is kep
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from aurora_vl.comparison.identity import short_digest
 from aurora_vl.comparison.rows import Row
 from aurora_vl.comparison.search import Choice, best_rate, candidate_rates
-from aurora_vl.comparison.trials import Trial, TrialRunner, make_trial
+from aurora_vl.comparison.trials import Runs, Trial, TrialRunner
 from aurora_vl.errors import UserError
 from aurora_vl.training.kinds import kind_of
 from aurora_vl.training.parameters import ParameterReport, parameter_report
@@ -62,9 +61,14 @@ class Study:
         return self.base.comparison
 
     @property
-    def runs(self) -> Path:
+    def folder(self) -> Path:
         """Where runs and worlds are kept."""
         return self.plan.runs or self.out / "runs"
+
+    @cached_property
+    def runs(self) -> Runs:
+        """The runs in it."""
+        return Runs(self.folder)
 
     @property
     def worlds(self) -> tuple[int, int] | None:
@@ -91,7 +95,8 @@ class Study:
             told.append(f"data.world.seed={self.worlds[final]}")
         recipe = load_recipe(self.source, told)
         if recipe.data.kind == "world":
-            folder = self.runs / "worlds" / _short([recipe.task, recipe.data.world.model_dump()])
+            name = short_digest([recipe.task, recipe.data.world.model_dump()])
+            folder = self.folder / "worlds" / name
             data = recipe.data.model_copy(update={"annotations": folder})
             recipe = recipe.model_copy(update={"data": data})
         return recipe
@@ -135,38 +140,45 @@ def conduct(study: Study) -> Findings:
     """
     findings = Findings(study, _checked(study))
     searches = _searches(study)
-    finals = sum(len(study.final_seeds(row)) for row in study.rows)
-    tried = sum(len(trials) for trials in searches.values())
-    everything = [trial for trials in searches.values() for trial in trials.values()]
+    tries = [trial for trials in searches.values() for trial in trials.values()]
+    results = [row.method for row in study.rows for _ in study.final_seeds(row)]
+    planned = [trial.recipe.adapter.method for trial in tries] + results
+    runner = TrialRunner(study.plan.parallel, planned)
+    waiting = runner.take(tries)
+    _make_ready(study, waiting)
     log.info(
-        "%d runs: %d to choose learning rates (%d finished before), %d for the result; kept in %s",
-        tried + finals,
-        tried,
-        sum(trial.finished for trial in everything),
-        finals,
-        study.runs,
+        "%d runs, kept in %s: %d to choose learning rates (%d finished before), %d for the result; "
+        "%s",
+        *(len(planned), study.folder, len(tries), len(tries) - len(waiting), len(results)),
+        runner.rest(),
     )
-    runner = TrialRunner(study.plan.parallel, tried + finals)
-    runner.run(everything)
+    runner.run(waiting)
     findings.choices = _chosen(study, searches)
-    planned = {row.name: _finals(study, row, findings.choices) for row in study.rows}
-    for row in study.rows:
-        if not planned[row.name]:
-            findings.failures[row.name] = "every learning rate failed, see above"
+    finals = {row.name: _finals(study, row, findings.choices) for row in study.rows}
+    for name, trials in finals.items():
+        if not trials:
+            findings.failures[name] = "every learning rate failed, see above"
     # Seed by seed, so that an interrupted comparison has something of every method.
-    longest = max(len(trials) for trials in planned.values())
-    runner.run(
-        [trials[n] for n in range(longest) for trials in planned.values() if n < len(trials)]
+    longest = max(len(trials) for trials in finals.values())
+    waiting = runner.take(
+        trials[n] for n in range(longest) for trials in finals.values() if n < len(trials)
     )
+    log.info(
+        "%d of the runs for the result finished before; %s",
+        len(results) - len(waiting),
+        runner.rest(),
+    )
+    _make_ready(study, waiting)
+    runner.run(waiting)
     findings.trials = {
-        name: [trial for trial in trials if trial.finished] for name, trials in planned.items()
+        name: [trial for trial in trials if trial.finished] for name, trials in finals.items()
     }
     findings.failures |= runner.failures
     return findings
 
 
 def _checked(study: Study) -> dict[str, ParameterReport]:
-    """Everything that can go wrong without a run: recipes, methods, data; the counts by row."""
+    """What can go wrong without data: recipes and methods; the counts by row."""
     worlds = study.worlds
     if worlds is not None and worlds[0] == worlds[1]:
         raise UserError(
@@ -174,13 +186,20 @@ def _checked(study: Study) -> dict[str, ParameterReport]:
             "give another seed."
         )
     recipes = {row.name: study.recipe(row, final=True) for row in study.rows}
-    counts = {name: parameter_report(recipe) for name, recipe in recipes.items()}
-    needed = [*recipes.values()]
-    if study.plan.trials > 1:
-        needed += [study.recipe(row, final=False) for row in study.rows]
-    for recipe in {str(recipe.data): recipe for recipe in needed}.values():
-        read_data(recipe)  # a world is written before several runs need it
-    return counts
+    return {name: parameter_report(recipe) for name, recipe in recipes.items()}
+
+
+def _make_ready(study: Study, waiting: Sequence[Trial]) -> None:
+    """Read the data of runs to be done, and of the results if a rate is yet to be chosen.
+
+    A world is written before several runs need it, and what is missing is said before anything
+    runs. Where every run is finished no data need be there.
+    """
+    recipes = [trial.recipe for trial in waiting]
+    if any(trial.chooses for trial in waiting):
+        recipes += [study.recipe(row, final=True) for row in study.rows]
+    for recipe in {str(recipe.data): recipe for recipe in recipes}.values():
+        read_data(recipe)
 
 
 def _searches(study: Study) -> dict[str, dict[float, Trial]]:
@@ -196,10 +215,9 @@ def _searches(study: Study) -> dict[str, dict[float, Trial]]:
         assert default is not None  # a searched method has one
         rates = candidate_rates(default, study.plan.trials, study.plan.spread)
         found[method.name] = {
-            rate: make_trial(
+            rate: study.runs.trial(
                 f"{method.name} at {rate:g} on validation data",
                 study.recipe(method, final=False, rate=rate),
-                study.runs,
             )
             for rate in rates
         }
@@ -212,7 +230,7 @@ def _chosen(study: Study, searches: dict[str, dict[float, Trial]]) -> dict[str, 
     choices = {}
     for method, trials in searches.items():
         scores = {
-            rate: trial.read("metrics.json")["metrics"][primary] if trial.finished else None
+            rate: trial.kept["metrics"][primary] if trial.finished else None
             for rate, trial in trials.items()
         }
         choice = best_rate(scores)
@@ -233,18 +251,12 @@ def _finals(study: Study, row: Row, choices: dict[str, Choice]) -> list[Trial]:
             return []
         rate = choices[method.name].rate
     return [
-        make_trial(
+        study.runs.trial(
             f"{row.name} with seed {seed}",
             study.recipe(row, final=True, seed=seed, rate=rate),
-            study.runs,
         )
         for seed in study.final_seeds(row)
     ]
-
-
-def _short(content: object) -> str:
-    text = json.dumps(content, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def make_study(

@@ -1,31 +1,38 @@
 """One run of a comparison: a subprocess of ours in a folder named by what it computes.
 
-The name is a hash of the whole resolved recipe, so a comparison that was interrupted, or another
-one with runs in common, takes what is finished as it is. A run that is still going, left behind by
-a killed comparison, holds a lock and is waited for.
+What is kept of a finished run is its `trial.json`: small, without paths, and enough for tables and
+pictures. A comparison that was interrupted, one on another machine that was given these files, or
+another one with runs in common takes them as they are. A run that is still going, left behind by a
+killed comparison, holds a lock and is waited for.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
+import platform
 import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
-from aurora_vl._version import __version__
+import torch
+
+from aurora_vl.comparison.identity import Told, completed, name_of, tell
+from aurora_vl.comparison.items import items_of
+from aurora_vl.training.kinds import kind_of
 from aurora_vl.training.recipe import Recipe, save_recipe, write_text
-from aurora_vl.training.sections import ComparisonSection
 
 if sys.platform != "win32":
     import fcntl
@@ -33,6 +40,7 @@ if sys.platform != "win32":
 log = logging.getLogger(__name__)
 
 _LAST_WORDS = 4000  # characters of a failed run's log that are searched for its reason
+_KEPT = "trial.json"
 
 
 @dataclass(frozen=True)
@@ -42,45 +50,64 @@ class Trial:
     Attributes:
         name: for people.
         recipe: resolved; its output is `folder / "run"`.
-        folder: the run, its recipe, its log, and how it went.
+        told: what it computes, without places.
+        folder: the run, its recipe, its log, and what is kept of it.
     """
 
     name: str
     recipe: Recipe
+    told: Told
     folder: Path
 
     @property
     def run(self) -> Path:
-        """The run's own folder."""
+        """The run's own folder; of a finished run it may be absent."""
         return self.folder / "run"
 
     @property
     def finished(self) -> bool:
         """Whether there is nothing left to do."""
-        return (self.run / "metrics.json").is_file() and (self.folder / "trial.json").is_file()
-
-    def read(self, name: str) -> Any:
-        """A JSON file of the run."""
-        return json.loads((self.run / name).read_text())
+        return (self.folder / _KEPT).is_file()
 
     @property
-    def story(self) -> dict[str, Any]:
-        """How it went: `seconds`, `peak_memory` in bytes, `interrupted`, `beside`."""
-        content: dict[str, Any] = json.loads((self.folder / "trial.json").read_text())
+    def chooses(self) -> bool:
+        """Whether it is there to choose a learning rate."""
+        return self.recipe.evaluation.split == "val"
+
+    @cached_property
+    def kept(self) -> dict[str, Any]:
+        """What is kept of it when it is finished, see `_keep`."""
+        content: dict[str, Any] = json.loads((self.folder / _KEPT).read_text())
         return content
 
 
-def make_trial(name: str, recipe: Recipe, runs: Path) -> Trial:
-    """The run of a recipe, in a folder of `runs` that its configuration names."""
-    recipe = recipe.model_copy(update={"comparison": ComparisonSection()})
-    told = recipe.model_dump(mode="json")
-    del told["training"]["output"]
-    if recipe.data.kind == "world":
-        del told["data"]["annotations"]  # the world's settings tell it
-    text = json.dumps([__version__, told], sort_keys=True)
-    folder = runs / hashlib.sha256(text.encode()).hexdigest()[:12]
-    training = recipe.training.model_copy(update={"output": folder / "run"})
-    return Trial(name, recipe.model_copy(update={"training": training}), folder)
+class Runs:
+    """The folder of a comparison's runs: finds what is finished by what it computes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def _finished(self) -> dict[str, Path]:
+        """Folders of finished runs, those of earlier versions too, by today's names."""
+        found = {}
+        for file in sorted(self.folder.glob(f"*/{_KEPT}")):
+            told = completed(json.loads(file.read_text()).get("told", {}))
+            if told is not None:
+                found[name_of(told)] = file.parent
+        return found
+
+    def trial(self, name: str, recipe: Recipe) -> Trial:
+        """The run of a resolved recipe.
+
+        Raises:
+            UserError: its data cannot be read.
+        """
+        told = tell(recipe)
+        key = name_of(told)
+        folder = self._finished.get(key, self.folder / key)
+        training = recipe.training.model_copy(update={"output": folder / "run"})
+        return Trial(name, recipe.model_copy(update={"training": training}), told, folder)
 
 
 class TrialRunner:
@@ -88,23 +115,30 @@ class TrialRunner:
 
     Args:
         parallel: processes at a time; several have one thread each.
-        total: how many runs the whole comparison has, finished ones included.
+        planned: methods of all the runs of the comparison, finished ones included.
     """
 
-    def __init__(self, parallel: int, total: int) -> None:
+    def __init__(self, parallel: int, planned: Iterable[str]) -> None:
         self.parallel = parallel
-        self.total = total
         self.failures: dict[str, str] = {}
-        self._done = 0
-        self._spent: list[float] = []
+        self._left = Counter(planned)
+        self._total = self._left.total()
+        self._spent: dict[str, list[float]] = {}
         self._children: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
 
-    def run(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Do what is not finished; those that are finished afterwards.
+    def take(self, trials: Iterable[Trial]) -> list[Trial]:
+        """Count what is finished as done; the others, to be run."""
+        waiting = []
+        for trial in trials:
+            if trial.finished:
+                self._count(trial)
+            else:
+                waiting.append(trial)
+        return waiting
 
-        The failures of the others are kept in `failures`, name to reason.
-        """
+    def run(self, trials: Sequence[Trial]) -> None:
+        """Do what `take` left; the failures are kept in `failures`, name to reason."""
         pool = ThreadPoolExecutor(self.parallel)
         try:
             jobs: list[Future[None]] = [pool.submit(self._one, trial) for trial in trials]
@@ -117,30 +151,35 @@ class TrialRunner:
                     child.terminate()
             raise
         pool.shutdown()
-        return [trial for trial in trials if trial.finished]
+
+    def rest(self) -> str:
+        """How many runs are left and, once some are finished, how long they take."""
+        everything = [seconds for spent in self._spent.values() for seconds in spent]
+        count = self._left.total()
+        if not everything or not count:
+            return f"{count} left"
+        seconds = sum(
+            number * mean(self._spent.get(method, everything))
+            for method, number in self._left.items()
+        )
+        return f"{count} left, about {max(1, round(seconds / self.parallel / 60))} min"
+
+    def _count(self, trial: Trial) -> None:
+        method = trial.recipe.adapter.method
+        self._left[method] -= 1
+        if trial.finished and not trial.kept["interrupted"]:
+            self._spent.setdefault(method, []).append(trial.kept["seconds"])
 
     def _one(self, trial: Trial) -> None:
         with _alone(trial) as lock:
-            reason = None
-            if not trial.finished:
-                started = time.perf_counter()
-                reason = self._start(trial, lock)
-                if reason is None:
-                    self._spent.append(time.perf_counter() - started)
+            reason = None if trial.finished else self._start(trial, lock)
         with self._lock:
-            self._done += 1
+            self._count(trial)
             if reason is not None:
                 self.failures[trial.name] = reason
                 log.warning("%s failed: %s (%s)", trial.name, reason, trial.folder / "log.txt")
-            log.info("%d of %d runs done: %s%s", self._done, self.total, trial.name, self._rest())
-
-    def _rest(self) -> str:
-        """How long the rest takes, by the runs so far."""
-        left = self.total - self._done
-        if not self._spent or not left:
-            return ""
-        seconds = left * sum(self._spent) / len(self._spent) / self.parallel
-        return f"; the other {left} take about {max(1, round(seconds / 60))} min"
+            done = self._total - self._left.total()
+            log.info("%d of %d runs done: %s; %s", done, self._total, trial.name, self.rest())
 
     def _start(self, trial: Trial, lock: int | None) -> str | None:
         """Run it to the end; why it failed, or None."""
@@ -172,15 +211,62 @@ class TrialRunner:
         if child.returncode != 0 or not (trial.run / "metrics.json").is_file():
             return _reason(child.returncode, trial.folder / "log.txt")
         shutil.rmtree(trial.run / "checkpoints", ignore_errors=True)
-        story = {
-            "name": trial.name,
+        how = {
             "seconds": round(time.perf_counter() - started, 2),
             "peak_memory": memory,
             "interrupted": begun,
             "beside": self.parallel - 1,
         }
-        write_text(trial.folder / "trial.json", json.dumps(story, indent=1) + "\n")
+        content = json.dumps(_keep(trial, how), ensure_ascii=False)
+        write_text(trial.folder / _KEPT, content + "\n")
+        if trial.chooses:
+            shutil.rmtree(trial.run)  # its score is all that was wanted
         return None
+
+
+def _keep(trial: Trial, how: dict[str, Any]) -> dict[str, Any]:
+    """The contents of trial.json: all that results are made of.
+
+    Returns:
+        `name`, `told`, the run's `metrics`, `versions` and `scored_split`, the number of
+        `training_media`, the score of each test item (`items`) unless the run only chooses a rate,
+        the course of its validation (`curve`), `adapter_bytes` on disk, `machine`, and how it went:
+        `seconds`, `peak_memory` in bytes, `interrupted`, how many others went on `beside`.
+    """
+    content = _read(trial.run / "metrics.json")
+    history = trial.run / "history.json"
+    key = f"eval_{kind_of(trial.recipe).primary}"
+    points = {e["step"]: e[key] for e in (_read(history) if history.is_file() else []) if key in e}
+    return {
+        "name": trial.name,
+        "told": trial.told,
+        "metrics": content["metrics"],
+        "versions": content["versions"],
+        **{name: content["config"][name] for name in ("scored_split", "training_media")},
+        "items": None if trial.chooses else items_of(_read(trial.run / "predictions.json")),
+        "curve": {"step": list(points), "score": list(points.values())},
+        "adapter_bytes": _adapter_bytes(trial.run / "adapter"),
+        "machine": _machine(),
+        **how,
+    }
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def _adapter_bytes(folder: Path) -> int:
+    """What is to be kept to use a run's result: the folder without its card."""
+    if not folder.is_dir():
+        return 0
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name != "README.md"]
+    return sum(file.stat().st_size for file in files)
+
+
+def _machine() -> str:
+    """What a run's seconds depend on."""
+    told = f"{platform.machine()}, {os.cpu_count()} cores"
+    return f"{told}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else told
 
 
 @contextmanager

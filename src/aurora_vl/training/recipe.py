@@ -121,7 +121,7 @@ def load_recipe(source: str, settings: Sequence[str] = (), *, smoke: bool = Fals
         recipe = Recipe.model_validate(raw)
     except ValidationError as error:
         raise UserError(_sentence(source, error)) from None
-    return _resolved(recipe, name)
+    return resolve(recipe, name)
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
@@ -222,7 +222,16 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
     return sorted(section.model_fields)
 
 
-def _resolved(recipe: Recipe, name: str) -> Recipe:
+def resolve(recipe: Recipe, name: str) -> Recipe:
+    """The recipe with everything written out that was left out; of a resolved one, itself.
+
+    Args:
+        recipe: as read.
+        name: for its folder and in errors.
+
+    Raises:
+        UserError: two keys contradict each other.
+    """
     recipe = _with_usual_values(recipe)
     output = recipe.training.output or Path("runs") / name
     training = recipe.training.model_copy(update={"output": output})

@@ -325,6 +325,7 @@ def _metrics(
         "config": {
             **json.loads(recipe.model_dump_json()),
             "scored_split": splits.scored,
+            "training_media": len({record.media_id for record in splits.train}),
             "data_notes": list(splits.notes),
         },
         "trainable_parameters": count.trainable,

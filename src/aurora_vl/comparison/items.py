@@ -1,0 +1,36 @@
+"""What each test item contributes to the score, small enough to be kept of every run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aurora_vl.evaluation.recall import query_recall
+
+_RANKED = ("media_to_text", "text_to_media")
+_SCORED = "scores"
+
+
+def items_of(predictions: Any) -> dict[str, list[float]]:
+    """The rank of each query by direction, or the score of each answer.
+
+    Args:
+        predictions: contents of predictions.json, of retrieval or of question answering.
+    """
+    if isinstance(predictions, dict):
+        return {side: [query["rank"] for query in predictions[side]] for side in _RANKED}
+    return {_SCORED: [answer["score"] for answer in predictions]}
+
+
+def item_scores(items: Mapping[str, Sequence[float]]) -> list[NDArray[np.float64]]:
+    """The score of each item in percent, by groups whose means count equally.
+
+    Args:
+        items: of `items_of`.
+    """
+    if _SCORED in items:
+        return [100.0 * np.array(items[_SCORED], dtype=np.float64)]
+    return [np.asarray(query_recall(np.array(items[side]))) for side in _RANKED]

@@ -1,0 +1,150 @@
+"""What is published of a comparison: every file is made of results.json and says the same."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from aurora_vl.comparison import result_tables
+from aurora_vl.comparison.publishing import comparison_report, publish
+
+PICTURES = ("score-by-size", "score-by-time", "score-by-memory", "curves", "score-by-media")
+
+
+def row(name: str, own: int, score: float, **changes: Any) -> dict[str, Any]:
+    method, *settings = name.split("+")
+    return {
+        "name": name,
+        "label": name,
+        "method": method,
+        "settings": settings,
+        "few_shot": False,
+        "series": name,
+        "training_media": 1500,
+        "learning_rate": 0.01,
+        "rates_tried": {},
+        "rate_at_edge": False,
+        "rate_of": method,
+        "parameters": {"own": own, "heads": 16_770, "trained": own + 16_770, "total": 2_000_000},
+        "adapter_bytes": 4 * own + 500,
+        "score": {"mean": score, "sd": 0.4},
+        "metrics": {"r_mean": {"mean": score, "sd": 0.4}},
+        "seconds": 100.0 + own % 17,
+        "peak_memory": 2**30 + 1000 * own,
+        "runs": [
+            {"curve": {"step": [10, 20], "score": [score - 20 + seed, score]}} for seed in (0, 2)
+        ],
+        "against": None if name == "aurora" else {"mean": -1.5, "low": -2.0, "high": -1.0},
+        "front": False,
+        **changes,
+    }
+
+
+def few(method: str, own: int, score: float, media: int) -> dict[str, Any]:
+    changes = {"few_shot": True, "series": method, "training_media": media}
+    return row(f"{method}+data.limit={media}", own, score, **changes)
+
+
+@pytest.fixture
+def results() -> dict[str, Any]:
+    rows = [
+        row("none", 0, 3.8, seconds=None, peak_memory=None, runs=[{"curve": {"step": [], "score": []}}]),
+        row("linear", 0, 40.0),
+        row("aurora", 11_392, 93.3, front=True),
+        row("lora", 55_000, 92.0, rate_at_edge=True),
+        row("lora+rank=1", 13_750, 90.1),
+        row("full", 1_990_000, 94.0, front=True),
+        few("aurora", 11_392, 60.0, 50),
+        few("aurora", 11_392, 80.0, 400),
+        few("full", 1_990_000, 55.0, 50),
+    ]
+    return {
+        "command": "aurora compare demo-retrieval --methods aurora,lora",
+        "recipe": "demo-retrieval",
+        "task": "retrieval",
+        "backbone": "mini",
+        "primary": "r_mean",
+        "seeds": 2,
+        "worlds": {"tuned_on": 0, "final": 1},
+        "trials_per_method": 4,
+        "runs_side_by_side": 1,
+        "scored_split": "test",
+        "reference": "aurora",
+        "rows": rows,
+        "failures": [{"run": "c3a with seed 2", "reason": "<b>no</b> memory"}],
+        "versions": {"aurora-vl": "0.1.0"},
+        "releases": ["0.1.0"],
+        "machines": ["x86_64, 2 cores"],
+    }
+
+
+def names(rows: Any) -> list[str]:
+    return [row["name"] for row in rows]
+
+
+def test_the_tables(results: dict[str, Any]) -> None:
+    found = dict(result_tables.sections(results))
+    full = ["full", "aurora", "lora", "lora+rank=1", "linear", "none"]
+    assert names(found["By score"]) == full
+    by_size = ["linear", "none", "aurora", "lora+rank=1", "lora", "full"]
+    assert names(found["By numbers of their own"]) == by_size
+    equal = found["About as many numbers as Aurora, by score"]
+    assert names(equal) == ["aurora", "lora+rank=1"]
+    assert names(found["With fewer training media"]) == [
+        *("aurora+data.limit=50", "aurora+data.limit=400", "aurora"),
+        *("full+data.limit=50", "full"),
+    ]
+    results["rows"] = results["rows"][:4]
+    assert list(dict(result_tables.sections(results))) == ["By score", "By numbers of their own"]
+
+
+def test_the_heads_are_stated_once_and_mixed_clocks_are_said(results: dict[str, Any]) -> None:
+    said = " ".join(result_tables.notes(results))
+    assert said.count("16,770") == 1
+    assert "machines" not in said
+    results["machines"].append("arm64, 8 cores")
+    results["releases"].append("0.2.0")
+    said = " ".join(result_tables.notes(results))
+    assert "several machines: x86_64, 2 cores; arm64, 8 cores." in said
+    assert "several releases of Aurora: 0.1.0, 0.2.0." in said
+
+
+def test_all_files_are_made_of_the_results(results: dict[str, Any], tmp_path: Path) -> None:
+    publish(results, tmp_path)
+    stored = json.loads((tmp_path / "results.json").read_text())
+    assert stored == results
+    for name in PICTURES:
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert image.size == (1152, 704)
+            assert len(image.convert("RGB").getcolors(1 << 20) or []) > 10
+        assert "<svg" in (tmp_path / f"{name}.svg").read_text()
+    assert "Pareto front" in (tmp_path / "score-by-size.svg").read_text()
+    assert "MB" in (tmp_path / "score-by-memory.svg").read_text()
+    markdown = (tmp_path / "table.md").read_text()
+    line = next(line for line in markdown.splitlines() if line.startswith("| lora* "))
+    assert "55,000" in line
+    assert "-1.5 [-2.0, -1.0]" in line
+    assert "220" in line  # adapter kB
+    assert r"\toprule" in (tmp_path / "table.tex").read_text()
+    report = (tmp_path / "report.html").read_text()
+    assert report == comparison_report(stored)
+    assert "&lt;b&gt;no&lt;/b&gt; memory" in report
+    assert len(re.findall("<svg", report)) == len(PICTURES)
+    assert "aurora: 60.0 of 50 media to 93.3 of 1,500" in report
+    assert not re.findall(r'(?:src|href)="(?!#|data:)', report.replace("xmlns", ""))
+
+
+def test_few_shot_rows_are_in_their_own_picture_only(
+    results: dict[str, Any], tmp_path: Path
+) -> None:
+    publish(results, tmp_path)
+    assert "data.limit" not in (tmp_path / "score-by-size.svg").read_text()
+    assert "data.limit" not in (tmp_path / "curves.svg").read_text()
+    results["rows"] = [row for row in results["rows"] if not row["few_shot"]]
+    publish(results, tmp_path / "again")
+    assert not (tmp_path / "again" / "score-by-media.png").exists()
