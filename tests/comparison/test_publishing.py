@@ -39,7 +39,9 @@ def row(name: str, own: int, score: float, **changes: Any) -> dict[str, Any]:
         "runs": [
             {"curve": {"step": [10, 20], "score": [score - 20 + seed, score]}} for seed in (0, 2)
         ],
-        "against": None if name == "aurora" else {"mean": -1.5, "low": -2.0, "high": -1.0},
+        "against": None
+        if name == "aurora"
+        else {"row": "aurora", "mean": -1.5, "low": -2.0, "high": -1.0},
         "front": False,
         **changes,
     }
@@ -53,7 +55,14 @@ def few(method: str, own: int, score: float, media: int) -> dict[str, Any]:
 @pytest.fixture
 def results() -> dict[str, Any]:
     rows = [
-        row("none", 0, 3.8, seconds=None, peak_memory=None, runs=[{"curve": {"step": [], "score": []}}]),
+        row(
+            "none",
+            0,
+            3.8,
+            seconds=None,
+            peak_memory=None,
+            runs=[{"curve": {"step": [], "score": []}}],
+        ),
         row("linear", 0, 40.0),
         row("aurora", 11_392, 93.3, front=True),
         row("lora", 55_000, 92.0, rate_at_edge=True),
