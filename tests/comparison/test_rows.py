@@ -23,6 +23,8 @@ def test_methods_and_their_settings() -> None:
     assert rows[2].name == "aurora+gqt=off+objective.ice=released"
     assert rows[1].sets("adapter.rank")
     assert not rows[0].sets("adapter.rank")
+    assert rows[2].without("objective.ice").settings == ("adapter.gqt=off",)
+    assert rows[1].without("adapter.rank", "data.limit").label == "LoRA"
 
 
 def test_keys_are_found_in_their_sections() -> None:

@@ -66,14 +66,15 @@ def _row(findings: Findings, row: Row, primary: str) -> dict[str, Any]:
     searched = findings.study.searched(row)
     choice = None if searched is None else findings.choices.get(searched.name)
     told = [k["metrics"] for k in kept]
+    few_shot = row.sets(_LIMIT)
     undisturbed = [k for k in kept if not k["interrupted"]]
     return {
         "name": row.name,
         "label": row.label,
         "method": row.method,
         "settings": list(row.settings),
-        "few_shot": row.sets(_LIMIT),
-        "series": row.without(_LIMIT).label,
+        "few_shot": few_shot,
+        "series": (row.without(_LIMIT, "training.epochs") if few_shot else row).label,
         "training_media": kept[0]["training_media"],
         "learning_rate": None if row.method == "none" else trials[0].recipe.training.learning_rate,
         "rates_tried": {} if choice is None else {f"{r:g}": s for r, s in choice.scores.items()},

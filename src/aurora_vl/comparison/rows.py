@@ -57,9 +57,9 @@ class Row:
         """Whether the row itself sets a key."""
         return any(setting.partition("=")[0] == key for setting in self.settings)
 
-    def without(self, key: str) -> Row:
-        """The row as it is without a setting."""
-        kept = [setting for setting in self.settings if setting.partition("=")[0] != key]
+    def without(self, *keys: str) -> Row:
+        """The row as it is without some settings."""
+        kept = [setting for setting in self.settings if setting.partition("=")[0] not in keys]
         return Row("+".join([self.method, *kept]), self.method, tuple(kept))
 
 
