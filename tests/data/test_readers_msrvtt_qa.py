@@ -69,3 +69,11 @@ def test_wrong_entries_are_named(
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no train_qa\.json or train_qa\.jsonl or train"):
         read_questions("msrvtt-qa", tmp_path, tmp_path, seed=0)
+
+
+def test_converted_videos_are_found(write_json: Any, tmp_path: Path) -> None:
+    for split, first in (("train", 0), ("val", 10), ("test", 20)):
+        write_json(f"{split}_qa.json", rows(first, 2))
+    (tmp_path / "video6020.webm").touch()
+    splits = read_questions("msrvtt-qa", tmp_path, tmp_path, seed=0)
+    assert [record.path.name for record in splits.test] == ["video6020.webm", "video6021.mp4"]

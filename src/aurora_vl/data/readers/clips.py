@@ -28,14 +28,21 @@ class Clips:
 
     def __init__(self, media: Path) -> None:
         self.media = media
+        self._found: dict[str, str] = {}
         self._by_stem: dict[str, str] | None = None
 
     def record(self, name: str, captions: tuple[str, ...]) -> CaptionedMedia:
         """The record of a clip, whose name may have an ending or not."""
-        file = self._file(name)
+        file = self.file(name)
         return CaptionedMedia(file, self.media / file, "video", captions)
 
-    def _file(self, name: str) -> str:
+    def file(self, name: str) -> str:
+        """The name of a clip's file, relative to the folder."""
+        if name not in self._found:
+            self._found[name] = self._look_for(name)
+        return self._found[name]
+
+    def _look_for(self, name: str) -> str:
         stem, ending = os.path.splitext(name)
         if ending.lower() not in ENDINGS:
             stem, ending = name, ENDINGS[0]

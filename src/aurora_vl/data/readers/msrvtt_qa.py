@@ -1,7 +1,8 @@
 """MSRVTT-QA: `{train,val,test}_qa.json`, or jsonl files of the same content (FIELD.md).
 
-Videos are `video<number>.mp4`. The kind of a question, which scores are given by, is the
-`answer_type` where a row has one, else its first word (what, who, how, when, where).
+Videos are `video<number>.mp4`, or of another ending where they were converted. The kind of a
+question, which scores are given by, is the `answer_type` where a row has one, else its first word
+(what, who, how, when, where).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from aurora_vl.data.readers.clips import Clips
 from aurora_vl.data.readers.files import (
     Entry,
     as_list,
@@ -34,7 +36,8 @@ def read_msrvtt_qa(
         UserError: the training file is absent, or an entry is wrong.
     """
     files = {split: _file(annotations, split) for split in _SPLITS}
-    train, val, test = (_read(path, media) if path else None for path in files.values())
+    clips = Clips(media)
+    train, val, test = (_read(path, clips) if path else None for path in files.values())
     if train is None:
         names = " or ".join(name.format("train") for name in _NAMES)
         raise UserError(f"{annotations} holds no {names}: put it there or correct data.annotations")
@@ -48,7 +51,7 @@ def _file(annotations: Path, split: str) -> Path | None:
     return next((path for path in found if path.is_file()), None)
 
 
-def _read(path: Path, media: Path) -> list[QuestionRecord]:
+def _read(path: Path, clips: Clips) -> list[QuestionRecord]:
     records: dict[int | str, QuestionRecord] = {}
     for number, (place, entry) in enumerate(_rows(path)):
         identity = entry.get("id", entry.get("question_id", number))
@@ -56,12 +59,12 @@ def _read(path: Path, media: Path) -> list[QuestionRecord]:
             raise UserError(f"{place}: 'id' must be a whole number or text")
         if identity in records:
             raise UserError(f"{place}: the id {identity!r} occurs twice")
-        name = f"{_video(entry, place)}.mp4"
+        name = clips.file(_video(entry, place))
         question = text_of(entry, "question", place)
         kind = str(entry.get("answer_type") or question.split()[0].lower())
         answers = (text_of(entry, "answer", place),)
         records[identity] = QuestionRecord(
-            identity, name, media / name, "video", question, answers, question_type=kind
+            identity, name, clips.media / name, "video", question, answers, question_type=kind
         )
     return list(records.values())
 
