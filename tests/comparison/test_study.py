@@ -48,6 +48,9 @@ def test_variants_use_their_methods_search() -> None:
     names = [found and found.name for found in map(made.searched, made.rows)]
     assert names == ["aurora", "lora", None, None]
     assert [made.final_seeds(row) for row in made.rows] == [[1, 2], [1, 2], [1, 2], [1]]
+    each = study("aurora+gqt=off,lora,none", "comparison.search=row")
+    names = [found and found.name for found in map(each.searched, each.rows)]
+    assert names == ["aurora+gqt=off", "lora", None]
     fixed = made.recipe(made.rows[2], final=True, rate=0.7)
     assert fixed.training.learning_rate == 0.1
 

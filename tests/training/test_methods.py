@@ -18,6 +18,7 @@ from aurora_vl.training.building import (
     build_model,
     count_parameters,
     load_adapter,
+    own_rates,
     part_of,
     save_adapter,
 )
@@ -190,6 +191,46 @@ def test_uniadapter_needs_one_width(recipe: MakeRecipe, tmp_path: Path) -> None:
     other = save_backbone(tmp_path / "other")
     with pytest.raises(UserError, match=r"of width 24, and text, of width 16: they must be equal"):
         build_model(recipe("uniadapter", f"backbone={other}"))
+
+
+@pytest.mark.parametrize(
+    ("method", "ratio", "ending"), [("aurora", "4", "aurora_V_"), ("lora", "16", "lora_B")]
+)
+def test_rates_of_their_own(recipe: MakeRecipe, method: str, ratio: str, ending: str) -> None:
+    told = recipe(method, f"training.factor_rate_ratio={ratio}", "training.learning_rate=0.5")
+    model = build_model(told)
+    names = {id(p): name for name, p in model.named_parameters()}
+    (heads, head_rate), (outputs, rate) = own_rates(told, model)
+    assert head_rate == told.training.head_learning_rate
+    assert {part_of(names[id(p)]) for p in heads} == {"heads"}
+    assert rate == 0.5 * float(ratio)
+    assert outputs
+    assert all(f".{ending}" in names[id(p)] for p in outputs)
+    assert not any(p.any() for p in outputs)  # they start at zero
+    plain = recipe(method)
+    assert len(own_rates(plain, model)) == 1
+
+
+def test_a_ratio_of_rates_needs_two_factors(recipe: MakeRecipe) -> None:
+    with pytest.raises(UserError, match=r"\(aurora, lora, dora\), which ia3 is not"):
+        recipe("ia3", "training.factor_rate_ratio=2")
+
+
+def test_sharing_is_counted_by_part(recipe: MakeRecipe) -> None:
+    """`aurora params` sums what every map has of its own."""
+    modules = {
+        sharing: [
+            m.module
+            for m in parameter_report(recipe("aurora", f"adapter.sharing={sharing}")).modules
+        ]
+        for sharing in ("model", "modality", "layer")
+    }
+    assert "aurora_U_16" in modules["model"]
+    assert {"aurora_U_vision_16", "aurora_U_text_16", "aurora_U_fusion_16"} <= {
+        *modules["modality"]
+    }
+    assert "aurora_U_vision_model.*" in modules["layer"]
+    assert len(modules["layer"]) < 20
 
 
 def test_an_unknown_method(make_recipe: MakeRecipe) -> None:

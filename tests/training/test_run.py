@@ -181,6 +181,19 @@ def test_heads_have_their_own_learning_rate(
             assert torch.equal(parameter, fresh[name]) is ("modules_to_save" in name), name
 
 
+def test_factors_on_the_output_side_have_their_own_learning_rate(
+    make_recipe: MakeRecipe, models: list[nn.Module]
+) -> None:
+    """One so small that float32 does not see it leaves V at zero; the gates learn."""
+    train(make_recipe("training.epochs=1", "training.factor_rate_ratio=1e-30"))
+    after = dict(models[0].named_parameters())
+    outputs = [p for name, p in after.items() if "aurora_V_" in name]
+    gates = [p for name, p in after.items() if "aurora_gate" in name]
+    assert outputs
+    assert max(p.detach().abs().max().item() for p in outputs) < 1e-20
+    assert all(p.any() for p in gates)
+
+
 def test_the_best_checkpoint_is_taken(
     make_recipe: MakeRecipe, models: list[nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:

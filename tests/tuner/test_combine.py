@@ -14,7 +14,9 @@ def test_the_sum_is_exact(family: Any, core: str) -> None:
     adapted = family.changed(core=core, scaling=0.5, modules_to_save=family.heads)
     adapted.add_adapter(
         "second",
-        family.config(core=core, r=3, init_weights=False, modules_to_save=family.heads),
+        family.config(
+            core=core, r=3, init_weights=False, rank_stabilised=True, modules_to_save=family.heads
+        ),
     )
     adapted.eval()
     before = family.call(adapted)
@@ -56,6 +58,7 @@ def test_different_targets_and_heads(families: dict[str, Any]) -> None:
     ("changes", "weights", "message"),
     [
         ({"core": "tucker"}, [1.0, 1.0], "whose `core` differ: 'cp' and 'tucker'"),
+        ({"sharing": "layer"}, [1.0, 1.0], "whose `sharing` differ"),
         ({"listed_widths": [8]}, [1.0, 1.0], "whose `listed_widths` differ"),
         ({"modules_to_save": ["pooler"]}, [1.0, 1.0], "whose `modules_to_save` differ"),
         ({"gqt": "gated"}, [1.0, 1.0], "gates do not add up"),

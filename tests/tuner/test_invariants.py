@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from aurora_vl.tuner import AuroraLayer, AuroraQueryGate, count_numbers
+from aurora_vl.tuner.layout import BlockLayout
+from aurora_vl.tuner.lora_export import read_adapter, write_lora
+from aurora_vl.tuner.targets import sharing_group
 
 
 def flags(model: nn.Module, adapter: str) -> set[bool]:
@@ -76,6 +80,48 @@ def test_count_is_the_formula(family: Any, core: str) -> None:
         assert adapted.peft_config["default"].listed_widths == family.widths
         assert frozen_but(adapted, "default")
         model = adapted.unload()
+
+
+@pytest.mark.parametrize("sharing", ["modality", "layer"])
+def test_other_groups_share_the_factors(
+    family: Any, core: str, sharing: str, tmp_path: Path
+) -> None:
+    """Count by formula, exact start, learning, merging, saving and export to LoRA."""
+    model = family.build()
+    frozen = family.call(model)
+    adapted = get_peft_model(model, family.config(core=core, sharing=sharing, gqt="off"))
+    assert torch.equal(family.call(adapted), frozen)
+    config = adapted.peft_config["default"]
+    keys = list(config.target_blocks)
+    sizes = [BlockLayout.from_record(config.target_blocks[key]).features for key in keys]
+    expected = count_numbers(
+        sizes,
+        r=4,
+        core=core,
+        listed_widths=family.widths,
+        gqt="off",
+        groups=[sharing_group(key, sharing) for key in keys],
+    )
+    assert adapted.get_nb_trainable_parameters()[0] == expected.total
+    drawn = [c["default"] for n, c in adapted.base_model.shared_parameters().items() if "_U_" in n]
+    assert all(differs(a, b) for a, b in pairwise(drawn) if a.shape == b.shape)
+    adapted = family.changed(core=core, sharing=sharing, gqt="off")
+    expected_output = family.call(adapted)
+    expected_output.square().sum().backward()
+    assert all(p.grad is not None for n, p in adapted.named_parameters() if p.requires_grad)
+    adapted.save_pretrained(str(tmp_path / "aurora"), save_embedding_layers=False)
+    loaded = PeftModel.from_pretrained(family.build(), str(tmp_path / "aurora"))
+    assert torch.equal(family.call(loaded), expected_output)
+    loaded.merge_adapter()
+    close(family.call(loaded), expected_output)
+    loaded.unmerge_adapter()
+    loaded.add_adapter("second", family.config(init_weights=False))  # of the whole model
+    loaded.delete_adapter("second")
+    close(family.call(loaded), expected_output)
+    (tmp_path / "lora").mkdir()
+    write_lora(read_adapter(tmp_path / "aurora"), tmp_path / "lora")
+    lora = PeftModel.from_pretrained(family.build(), str(tmp_path / "lora"))
+    close(family.call(lora), expected_output)
 
 
 def test_only_the_adapter_learns(family: Any, core: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from aurora_vl.tuner.counting import count_numbers
 from aurora_vl.tuner.layout import BlockLayout, block_width
-from aurora_vl.tuner.targets import config_widths, square_widths
+from aurora_vl.tuner.targets import config_widths, sharing_group, square_widths
 
 VISION = [(768, 2304), (768, 768), (768, 3072), (3072, 768)] * 12
 TEXT = [(768, 768)] * 6 * 12
@@ -44,6 +44,10 @@ def test_record_goes_round() -> None:
     layout = BlockLayout.of(3072, 768, [768], interleave=True)
     assert BlockLayout.from_record(layout.to_record()) == layout
     assert layout.features == (3072, 768)
+    assert layout.factors == ("aurora_U_768", "aurora_V_768")
+    grouped = layout.within("text")
+    assert BlockLayout.from_record(grouped.to_record()) == grouped
+    assert grouped.factors == ("aurora_U_text_768", "aurora_V_text_768")
 
 
 @pytest.mark.parametrize(
@@ -89,6 +93,42 @@ def test_grouped_query_language_model() -> None:
     numbers = count_numbers(maps, r=16, core="tucker", listed_widths=[4096])
     assert numbers.factors == 16 * (4096 + 4096 + 1024)
     assert numbers.total == 16 * 9216 + 16**3 + 16 * 96
+
+
+@pytest.mark.parametrize(
+    ("sharing", "factors"),
+    [
+        ("model", 32 * (768 + 768)),
+        ("modality", 3 * 32 * (768 + 768)),
+        ("layer", 120 * 32 * (768 + 768)),  # a LoRA on the same 120 maps, cut as they are
+    ],
+)
+def test_who_shares_on_blip_base(sharing: str, factors: int) -> None:
+    vision = [f"vision_model.encoder.layers.{n}.{m}" for n in range(12) for m in range(4)]
+    text = [
+        f"text_encoder.encoder.layer.{n}.{part}.self.{m}"
+        for n in range(12)
+        for part in ("attention", "crossattention")
+        for m in ("query", "key", "value")
+    ]
+    groups = [sharing_group(key, sharing) for key in vision + text]
+    numbers = count_numbers(VISION + TEXT, r=32, listed_widths=[768], groups=groups)
+    assert (numbers.factors, numbers.core, numbers.modes) == (factors, 32, 216 * 32)
+
+
+@pytest.mark.parametrize(
+    ("key", "group"),
+    [
+        ("vision_model.encoder.layers.0.mlp.fc1", "vision"),
+        ("text_encoder.encoder.layer.0.attention.self.query", "text"),
+        ("text_decoder.bert.encoder.layer.0.attention.self.query", "text"),
+        ("text_decoder.bert.encoder.layer.0.crossattention.self.key", "fusion"),
+        ("decoder.layers.1.encoder_attn.k_proj", "fusion"),
+        ("model.layers.0.self_attn.q_proj", "text"),
+    ],
+)
+def test_modalities(key: str, group: str) -> None:
+    assert sharing_group(key, "modality") == group
 
 
 def test_gates_alone_have_no_factors() -> None:

@@ -44,7 +44,9 @@ def config_of(folder: Path) -> dict[str, Any]:
 
 @torch.no_grad()
 def test_outputs_are_equal(family: Any, core: str, tmp_path: Path) -> None:
-    adapted = family.changed(gqt="off", core=core, scaling=0.5, modules_to_save=family.heads)
+    adapted = family.changed(
+        gqt="off", core=core, scaling=0.5, rank_stabilised=True, modules_to_save=family.heads
+    )
     for head in family.heads:
         trained = adapted.get_base_model().get_submodule(head).modules_to_save["default"]
         trained.weight.add_(0.5)

@@ -102,7 +102,8 @@ def notes(results: Mapping[str, Any]) -> list[str]:
             f" (generated world {worlds['tuned_on']}); results are on world {worlds['final']}, "
             "which nothing was chosen on"
         )
-    said.append(f"{rates}; a variant has its method's.")
+    variants = "its own" if results["search"] == "row" and count > 1 else "its method's"
+    said.append(f"{rates}; a variant has {variants}.")
     if any(row["rate_at_edge"] for row in results["rows"]):
         said.append(
             "* The best rate was the smallest or the largest tried: a better one may lie beyond."

@@ -47,6 +47,7 @@ def gather_results(findings: Findings, command: str) -> dict[str, Any]:
         "seeds": study.seeds,
         "worlds": None if worlds is None else {"tuned_on": worlds[0], "final": worlds[1]},
         "trials_per_method": study.plan.trials,
+        "search": study.plan.search,
         "runs_side_by_side": study.plan.parallel,
         "scored_split": done[0].kept["scored_split"] if done else None,
         "reference": None if reference is None else reference["name"],

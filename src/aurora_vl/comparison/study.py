@@ -102,10 +102,10 @@ class Study:
         return recipe
 
     def searched(self, row: Row) -> Row | None:
-        """The row whose search a row's rate comes from: its method as it is; None for no search."""
+        """The row whose search a row's rate comes from; None for no search."""
         if row.method == "none" or row.sets("training.learning_rate"):
             return None
-        return Row(row.method, row.method)
+        return row if self.plan.search == "row" else Row(row.method, row.method)
 
     def final_seeds(self, row: Row) -> list[int]:
         """The row's seeds; a method that trains nothing needs one."""
@@ -119,7 +119,7 @@ class Findings:
     Attributes:
         study: what was asked.
         counts: numbers by row's name.
-        choices: searches by method.
+        choices: searches by the searched row's name.
         trials: finished final runs by row's name, in order of seeds.
         failures: failed runs' names and reasons.
     """

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_SHARED = re.compile(r"(^|\.)aurora_(core|[UV]_\d+)\.")
+_SHARED = re.compile(r"(^|\.)aurora_(core|[UV]_\w+)\.")
 
 
 class MomentumCopy(nn.Module):

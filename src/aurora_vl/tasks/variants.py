@@ -22,10 +22,11 @@ Variant = Literal["mended", "released"]
 
 @dataclass(frozen=True, slots=True)
 class Switches:
-    """Everything in which the variants differ; the defaults are the mended ones.
+    """Everything in which variants and ablations differ; the defaults are the mended ones.
 
     Attributes:
-        core, mlp_core, gqt, gqt_start, init, dropout_at: as in `AuroraConfig`.
+        core, mlp_core, gqt, gqt_start, init, dropout_at, sharing, scaling, rank_stabilised: as in
+            `AuroraConfig`.
         ice: informative context enhancement, as in `RetrievalSettings`.
         live_factors: the momentum copy reads the shared factors live.
         float32_targets, count_empty_slots, warm_momentum, frame_aware: as in `RetrievalSettings`.
@@ -42,6 +43,9 @@ class Switches:
     gqt_start: Literal["zero", "normal"] = "zero"
     init: Literal["ours", "released"] = "ours"
     dropout_at: Literal["rank", "released"] = "rank"
+    sharing: Literal["model", "modality", "layer"] = "model"
+    scaling: float = 1.0
+    rank_stabilised: bool = False
     ice: ContextEnhancement = "off"
     live_factors: bool = False
     float32_targets: bool = False
@@ -57,7 +61,10 @@ class Switches:
 
     def adapter(self) -> dict[str, Any]:
         """The arguments of `AuroraConfig` among them."""
-        names = ("core", "mlp_core", "gqt", "gqt_start", "init", "dropout_at")
+        names = (
+            *("core", "mlp_core", "gqt", "gqt_start", "init", "dropout_at"),
+            *("sharing", "scaling", "rank_stabilised"),
+        )
         return {name: getattr(self, name) for name in names}
 
     def heads(self) -> list[str]:

@@ -223,6 +223,27 @@ def part_of(name: str) -> str:
     return "heads" if any(head in parts for head in heads) else "backbone"
 
 
+def own_rates(recipe: Recipe, model: nn.Module) -> list[tuple[list[nn.Parameter], float]]:
+    """Parameters whose learning rate is not `training.learning_rate`, and theirs.
+
+    The heads have `head_learning_rate`; factors on the output's side the rate of the others times
+    `factor_rate_ratio`.
+    """
+    settings, method = recipe.training, METHODS[recipe.adapter.method]
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    found = []
+    if settings.head_learning_rate is not None:
+        heads = [p for name, p in trained if part_of(name) == "heads"]
+        found.append((heads, settings.head_learning_rate))
+    prefix = method.output_factors
+    if settings.factor_rate_ratio != 1 and prefix and settings.learning_rate is not None:
+        outputs = [
+            p for name, p in trained if any(part.startswith(prefix) for part in name.split("."))
+        ]
+        found.append((outputs, settings.learning_rate * settings.factor_rate_ratio))
+    return found
+
+
 def build_tokenizer(recipe: Recipe) -> Any:
     """The backbone's tokenizer."""
     return load_tokenizer(recipe.backbone)

@@ -109,6 +109,9 @@ def _module_of(name: str) -> str:
     """As in `aurora_U_768`, `text_encoder.*.aurora_P`, `text_encoder.*.aurora_gate`, `itm_head`."""
     names = [n for n in name.split(".") if n not in ("base_model", "model", "default")]
     own = next((n for n in names if n.startswith(ADAPTER_PREFIXES)), None)
-    if own is None or names[0] == own:
+    if own is None:
         return names[0]
+    if names[0] == own:
+        part, of_one_map, _ = own.partition("__")  # `adapter.sharing: layer`
+        return f"{part}.*" if of_one_map else own
     return f"{names[0]}.*.{'aurora_gate' if own.startswith('aurora_gate') else own}"

@@ -248,6 +248,12 @@ def _with_usual_values(recipe: Recipe) -> Recipe:
     """The recipe with the usual rank, learning rates and queue where they were left out."""
     adapter, training, mini = recipe.adapter, recipe.training, recipe.backbone == MINI
     method = METHODS[adapter.method]
+    if training.factor_rate_ratio != 1 and method.output_factors is None:
+        able = ", ".join(name for name, other in METHODS.items() if other.output_factors)
+        raise UserError(
+            f"training.factor_rate_ratio needs a method with a factor on either side ({able}), "
+            f"which {method.name} is not; leave it at 1."
+        )
     rate = training.learning_rate or method.rate(mini=mini)
     head_rate = training.head_learning_rate
     if head_rate is None:

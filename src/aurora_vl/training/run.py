@@ -42,7 +42,7 @@ from aurora_vl.training.building import (
     count_parameters,
     inner_backbone,
     load_adapter,
-    part_of,
+    own_rates,
     save_adapter,
 )
 from aurora_vl.training.kinds import Outcome, kind_of
@@ -243,8 +243,7 @@ def _trainer(
         eval_dataset=splits.val,  # Trainer asks for one; `validate` has its own
         data_collator=task.collator(recipe, model, tokenizer),
         augment=build_augment(recipe),
-        heads=[p for n, p in model.named_parameters() if p.requires_grad and part_of(n) == "heads"],
-        head_learning_rate=settings.head_learning_rate,
+        own_rates=own_rates(recipe, model),
         validate=_validation(recipe, model, tokenizer, splits),
         primary=task.primary,
     )

@@ -38,6 +38,9 @@ class AdapterSection(Section):
     gqt_start: Literal["zero", "normal"] | None = None
     init: Literal["ours", "released"] | None = None
     dropout_at: Literal["rank", "released"] | None = None
+    sharing: Literal["model", "modality", "layer"] | None = None
+    scaling: float | None = Field(None, gt=0)
+    rank_stabilised: bool | None = None
 
     @field_validator("method")
     @classmethod
@@ -141,7 +144,10 @@ class TrainingSection(Section):
 
     `learning_rate` left out takes the method's tuned default; `head_learning_rate`, of the heads
     beside an adapter, left out is that of full fine-tuning for the mini backbone, else
-    `learning_rate`. `warmup` is a share of all steps;
+    `learning_rate`; `factor_rate_ratio` is the learning rate of the factors on the output's side
+    (Aurora's V, LoRA's B) over that of the others. They start at zero, so at first they alone move,
+    and in wide models equal rates leave the input's side behind or this one slow (the argument of
+    LoRA+, arXiv 2402.12354, which takes 16 for LoRA). `warmup` is a share of all steps;
     `validations` counts how often a run is validated and checkpointed, the last step included;
     without `checkpoints` the last state is kept instead of the best one.
     """
@@ -150,6 +156,7 @@ class TrainingSection(Section):
     batch_size: int = Field(32, ge=1)
     learning_rate: float | None = Field(None, gt=0)
     head_learning_rate: float | None = Field(None, gt=0)
+    factor_rate_ratio: float = Field(1.0, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     warmup: float = Field(0.0, ge=0, lt=1)
     seed: int = Field(42, ge=0)
@@ -190,7 +197,8 @@ class ComparisonSection(Section):
     """How `aurora compare` goes about it; a single run does not look at it.
 
     Each method's learning rate is chosen among `trials` on validation data, each `spread` times the
-    one below it, around the method's default; 1 takes the default. `parallel` runs go side by side,
+    one below it, around the method's default; 1 takes the default. `search: row` chooses one for
+    every row, variants too, which have their method's otherwise. `parallel` runs go side by side,
     each on one thread. On a generated world rates are chosen on the recipe's world seed and the
     result is found on `final_world`, by default the seed after it. Runs are kept in `runs`, by
     default beside the results.
@@ -198,6 +206,7 @@ class ComparisonSection(Section):
 
     trials: int = Field(4, ge=1)
     spread: float = Field(3.2, gt=1)
+    search: Literal["method", "row"] = "method"
     parallel: int = Field(1, ge=1)
     final_world: int | None = Field(None, ge=0)
     runs: Path | None = None

@@ -45,8 +45,7 @@ class AuroraTrainer(Trainer):
         validate: called with nothing, gives the validation metrics.
         primary: the name of the one that chooses the best checkpoint.
         augment: applied to training batches; None for none.
-        heads: parameters with a learning rate of their own.
-        head_learning_rate: theirs.
+        own_rates: parameters with a learning rate of their own, and theirs.
         kwargs: as for `transformers.Trainer`.
     """
 
@@ -58,13 +57,11 @@ class AuroraTrainer(Trainer):
         validate: Callable[[], dict[str, float]],
         primary: str,
         augment: Augment | None,
-        heads: Sequence[nn.Parameter] = (),
-        head_learning_rate: float | None = None,
+        own_rates: Sequence[tuple[Sequence[nn.Parameter], float]] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.heads = heads
-        self.head_learning_rate = head_learning_rate
+        self.own_rates = own_rates
         self.validate = validate
         self.primary = primary
         self.augment = augment
@@ -74,16 +71,15 @@ class AuroraTrainer(Trainer):
         self.add_callback(_DataEpoch())
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Trainer's optimizer, with the heads in groups of their own."""
+        """Trainer's optimizer, with groups for parameters that have rates of their own."""
         optimizer = super().create_optimizer(model)
-        own = {id(parameter) for parameter in self.heads}
-        if self.head_learning_rate is None or not own:
-            return optimizer
-        for group in list(optimizer.param_groups):
-            heads = [p for p in group["params"] if id(p) in own]
-            if heads:
-                group["params"] = [p for p in group["params"] if id(p) not in own]
-                optimizer.add_param_group({**group, "params": heads, "lr": self.head_learning_rate})
+        for parameters, rate in self.own_rates:
+            own = {id(parameter) for parameter in parameters}
+            for group in list(optimizer.param_groups):
+                apart = [p for p in group["params"] if id(p) in own]
+                if apart:
+                    group["params"] = [p for p in group["params"] if id(p) not in own]
+                    optimizer.add_param_group({**group, "params": apart, "lr": rate})
         return optimizer
 
     def compute_loss(

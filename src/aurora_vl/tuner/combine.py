@@ -34,7 +34,7 @@ def check(configs: Sequence[AuroraConfig], weights: Sequence[float]) -> None:
         raise ValueError(f"{len(configs)} adapters are given with {len(weights)} weights.")
     first = configs[0]
     for config in configs:
-        for name in ("core", "listed_widths", "modules_to_save"):
+        for name in ("core", "sharing", "listed_widths", "modules_to_save"):
             one, other = getattr(first, name), getattr(config, name)
             if one != other:
                 raise ValueError(
@@ -54,7 +54,7 @@ def combined_config(configs: Sequence[AuroraConfig]) -> AuroraConfig:
     """Return the sum's configuration: the first one's, with all ranks and all targets."""
     config = copy.deepcopy(configs[0])
     config.r = sum(other.r for other in configs)
-    config.scaling = 1.0
+    config.scaling, config.rank_stabilised = 1.0, False
     config.target_blocks = {
         key: record for other in configs for key, record in (other.target_blocks or {}).items()
     }
@@ -79,7 +79,7 @@ def fill(tuner: AuroraModel, shares: Mapping[str, float], adapter_name: str) -> 
         kind = name.removeprefix("aurora_")[0]
         if kind == "c":
             scaled = [
-                weight * tuner.peft_config[other].scaling * container[other]
+                weight * tuner.peft_config[other].scale * container[other]
                 for other, weight in shares.items()
             ]
             value = torch.cat(scaled) if scaled[0].dim() == 1 else _block_diagonal(scaled)

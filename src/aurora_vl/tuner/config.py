@@ -5,6 +5,7 @@ It knows no torch. `registry.register` makes PEFT read it back from adapter_conf
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -20,6 +21,7 @@ class AuroraPeftType(str, Enum):  # noqa: UP042 (PEFT's own PeftType is a str En
 
 _CHOICES = {
     "core": ("cp", "tucker"),
+    "sharing": ("model", "modality", "layer"),
     "mlp_core": ("per_slice", "interleaved"),
     "dropout_at": ("rank", "released"),
     "init": ("ours", "released"),
@@ -27,6 +29,11 @@ _CHOICES = {
     "gqt_start": ("zero", "normal"),
     "bias": ("none", "all", "aurora_only"),
 }
+
+
+def update_scale(scaling: float, rank: int, *, stabilised: bool) -> float:
+    """Return the factor of an update, see `AuroraConfig`."""
+    return scaling / math.sqrt(rank) if stabilised else scaling
 
 
 @dataclass
@@ -47,10 +54,17 @@ class AuroraConfig(PeftConfig):
         layers_pattern: name of the list of layers those indices refer to.
         bias: "none", "all" or "aurora_only".
         core: "cp", the paper's diagonal core, or "tucker", the released code's dense one.
+        sharing: which maps have the factors U and V in common: all of the "model", as in the paper;
+            those of a "modality" (`targets.sharing_group`): vision, text and fusion; or none:
+            factors for every linear "layer", as in LoRA. The core is the model's in any case. For
+            measuring what sharing is worth: the others have many times as many numbers.
         mlp_core: "per_slice", or "interleaved": the released code's mixing of the mode columns in
             maps that end with one of `mlp_modules`; tucker only.
         mlp_modules: names of the two maps of a feed-forward layer.
         scaling: factor of every update.
+        rank_stabilised: divide the update by sqrt(r) besides. It is a sum of r products of random
+            sign to begin with, so a learning rate found at one rank then suits others (the argument
+            of rsLoRA, arXiv 2312.03732).
         dropout: probability on the rank activations in training.
         dropout_at: "rank", on x U^T; "released": there in text and other maps, behind the core with
             a mask per output slice in maps under a module named like "vision".
@@ -88,6 +102,10 @@ class AuroraConfig(PeftConfig):
     core: str = field(
         default="cp", metadata={"help": "'cp' (the paper) or 'tucker' (the released code)."}
     )
+    sharing: str = field(
+        default="model",
+        metadata={"help": "Who shares U and V: 'model' (the paper), 'modality' or 'layer'."},
+    )
     mlp_core: str = field(
         default="per_slice",
         metadata={"help": "'per_slice', or 'interleaved' as released (tucker only)."},
@@ -97,6 +115,9 @@ class AuroraConfig(PeftConfig):
         metadata={"help": "Names of feed-forward maps, for mlp_core='interleaved'."},
     )
     scaling: float = field(default=1.0, metadata={"help": "Factor of every update."})
+    rank_stabilised: bool = field(
+        default=False, metadata={"help": "Divide every update by the square root of the rank."}
+    )
     dropout: float = field(default=0.0, metadata={"help": "Dropout on the rank activations."})
     dropout_at: str = field(
         default="rank",
@@ -119,6 +140,11 @@ class AuroraConfig(PeftConfig):
     target_blocks: dict[str, dict[str, Any]] | None = field(
         default=None, metadata={"help": "Filled when injected: widths and blocks per target."}
     )
+
+    @property
+    def scale(self) -> float:
+        """The factor of every update in use."""
+        return update_scale(self.scaling, self.r, stabilised=self.rank_stabilised)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from aurora_vl.tuner.layout import BlockLayout
@@ -15,7 +15,8 @@ class AdapterNumbers:
     """Numbers of an adapter by part; `total` is their sum.
 
     Attributes:
-        factors: r * (sum of the input widths in use + sum of the output widths in use).
+        factors: r * (sum of the input widths in use + sum of the output widths in use), for each
+            group of maps that share their factors.
         core: r (cp) or r ** 3 (tucker).
         modes: r * number of blocks.
         gates: vectors per gate * width, summed over the gates.
@@ -40,6 +41,7 @@ def count_numbers(
     listed_widths: Iterable[int] = (),
     gate_widths: Iterable[int] = (),
     gqt: str = "released",
+    groups: Sequence[str] = (),
 ) -> AdapterNumbers:
     """Count what an adapter over the given maps would train.
 
@@ -50,13 +52,15 @@ def count_numbers(
         listed_widths: widths that sizes are cut by (`AuroraConfig.listed_widths`).
         gate_widths: width of every query slot of the model.
         gqt: "released" (four vectors a gate), "gated" (two) or "off".
+        groups: of each map (`targets.sharing_group`); left out, all maps are one group.
     """
     widths = tuple(listed_widths)
     layouts = [BlockLayout.of(*sizes, widths) for sizes in maps]
-    read = {layout.in_width for layout in layouts}
-    written = {layout.out_width for layout in layouts}
+    named = groups or [""] * len(layouts)
+    read = {(group, at.in_width) for group, at in zip(named, layouts, strict=True)}
+    written = {(group, at.out_width) for group, at in zip(named, layouts, strict=True)}
     return AdapterNumbers(
-        factors=r * (sum(read) + sum(written)),
+        factors=r * sum(width for _, width in (*read, *written)),
         core=0 if not layouts else r if core == "cp" else r**3,
         modes=r * sum(layout.blocks for layout in layouts),
         gates=GATE_VECTORS[gqt] * sum(gate_widths),

@@ -131,7 +131,7 @@ class AuroraLinear(nn.Module, AuroraLayer):
 
     own_names = ("aurora_P",)
     other_param_names = ("aurora_settings",)
-    aurora_core: nn.ParameterDict  # the tuner's, as are aurora_U_<width> and aurora_V_<width>
+    aurora_core: nn.ParameterDict  # the tuner's, as are the factors that the layout names
 
     def __init__(self, base_layer: nn.Module, **kwargs: Any) -> None:
         super().__init__()
@@ -158,8 +158,8 @@ class AuroraLinear(nn.Module, AuroraLayer):
             config: its configuration.
             key: the layer's name in the model.
             layout: the blocks of this map.
-            shared: containers of the shared parameters by attribute name: `aurora_core`,
-                `aurora_U_<in_width>` and `aurora_V_<out_width>`, each holding this adapter's entry.
+            shared: containers of the shared parameters by attribute name: `aurora_core` and the
+                layout's factors, each holding this adapter's entry.
         """
         for name, container in shared.items():
             # Not setattr: nn.Module would register the container here as well.
@@ -167,7 +167,7 @@ class AuroraLinear(nn.Module, AuroraLayer):
         self.adapter_layer_names = tuple(dict.fromkeys((*self.adapter_layer_names, *shared)))
         released = config.dropout_at == "released"
         self.aurora_settings[adapter_name] = MapSettings(
-            layout, config.dropout, released and is_vision(key), config.scaling
+            layout, config.dropout, released and is_vision(key), config.scale
         )
         # The released code keeps fc1 and fc2's rows in one array, q, k, v and proj's in another.
         columns = 8 if is_mlp(key, config.mlp_modules) else 4 if is_vision(key) else 1
@@ -178,10 +178,11 @@ class AuroraLinear(nn.Module, AuroraLayer):
 
     def factors(self, adapter_name: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return (U, V, core, P) of the adapter, on the device and in the dtype of P."""
-        layout = self.aurora_settings[adapter_name].layout
         modes = self.aurora_P[adapter_name]
-        u = getattr(self, f"aurora_U_{layout.in_width}")[adapter_name].to(modes)
-        v = getattr(self, f"aurora_V_{layout.out_width}")[adapter_name].to(modes)
+        u, v = (
+            getattr(self, name)[adapter_name].to(modes)
+            for name in self.aurora_settings[adapter_name].layout.factors
+        )
         return u, v, self.aurora_core[adapter_name].to(modes), modes
 
     def get_delta_weight(self, adapter_name: str) -> Tensor:

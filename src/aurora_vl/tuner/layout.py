@@ -1,13 +1,15 @@
-"""How a linear map is cut into blocks that fit the shared factors.
+"""How a linear map is cut into blocks that fit the shared factors, and whose factors those are.
 
 The rule (DESIGN.md section 2): a feature size uses the largest listed width that divides it, else
-itself. A map of (in, out) features is so cut into out_blocks by in_blocks blocks.
+itself. A map of (in, out) features is so cut into out_blocks by in_blocks blocks. All maps of a
+group read the same U of their input width and the same V of their output width; the paper has one
+group, the whole model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 
@@ -26,6 +28,7 @@ class BlockLayout:
         in_blocks: number of input slices; in_features = in_width * in_blocks.
         out_blocks: number of output slices; out_features = out_width * out_blocks.
         interleaved: whether the mode columns are mixed as in the released MLP.
+        group: whose factors the map reads; "" for the whole model's.
     """
 
     in_width: int
@@ -33,6 +36,7 @@ class BlockLayout:
     in_blocks: int
     out_blocks: int
     interleaved: bool = False
+    group: str = ""
 
     @classmethod
     def of(
@@ -55,9 +59,22 @@ class BlockLayout:
         """Read what `to_record` wrote."""
         return cls(**record)
 
-    def to_record(self) -> dict[str, int | bool]:
+    def to_record(self) -> dict[str, int | bool | str]:
         """Return the plain dictionary that goes into adapter_config.json."""
-        return asdict(self)
+        record = asdict(self)
+        if not self.group:
+            del record["group"]
+        return record
+
+    def within(self, group: str) -> BlockLayout:
+        """Return the layout with the factors of a group."""
+        return replace(self, group=group)
+
+    @property
+    def factors(self) -> tuple[str, str]:
+        """Return the attribute names of the factors U and V that the map reads."""
+        group = f"{self.group}_" if self.group else ""
+        return f"aurora_U_{group}{self.in_width}", f"aurora_V_{group}{self.out_width}"
 
     @property
     def features(self) -> tuple[int, int]:

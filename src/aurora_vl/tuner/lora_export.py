@@ -24,7 +24,7 @@ from torch import Tensor
 
 from aurora_vl.errors import UserError
 from aurora_vl.tuner import algebra
-from aurora_vl.tuner.config import AuroraPeftType
+from aurora_vl.tuner.config import AuroraPeftType, update_scale
 from aurora_vl.tuner.gqt import GATE_NAMES
 from aurora_vl.tuner.layout import BlockLayout
 
@@ -169,8 +169,7 @@ def _layouts(adapter: AdapterFiles) -> dict[str, BlockLayout]:
 def _factors(adapter: AdapterFiles, name: str, layout: BlockLayout) -> tuple[Tensor, Tensor]:
     """The map's (down, up) in float64, the adapter's scaling inside."""
     keys = (
-        f"{_TOP}aurora_U_{layout.in_width}",
-        f"{_TOP}aurora_V_{layout.out_width}",
+        *(f"{_TOP}{factor}" for factor in layout.factors),
         f"{_TOP}aurora_core",
         f"{_INNER}{name}.aurora_P",
     )
@@ -182,7 +181,9 @@ def _factors(adapter: AdapterFiles, name: str, layout: BlockLayout) -> tuple[Ten
         )
     u, v, core, modes = (adapter.tensors[key].to(torch.float64) for key in keys)
     down, up = algebra.low_rank_factors(u, v, core, modes, interleaved=layout.interleaved)
-    return down, up * adapter.config.get("scaling", 1.0)
+    told = adapter.config
+    stabilised = told.get("rank_stabilised", False)
+    return down, up * update_scale(told.get("scaling", 1.0), len(u), stabilised=stabilised)
 
 
 def _write_config(

@@ -26,6 +26,7 @@ from aurora_vl.tuner.targets import (
     DEFAULT_TARGETS,
     config_widths,
     is_mlp,
+    sharing_group,
     square_widths,
 )
 
@@ -46,8 +47,9 @@ class AuroraModel(BaseTuner):
     """A model with Aurora adapters, made by `get_peft_model(model, AuroraConfig(...))`.
 
     Shared parameters are ParameterDicts of the tuner, keyed by adapter: `aurora_core`,
-    `aurora_U_<width>` (r, width) and `aurora_V_<width>` (width, r). In an adapter's file they are
-    `base_model.aurora_core` and so on; a map's own rows are
+    `aurora_U_<width>` (r, width) and `aurora_V_<width>` (width, r), with the group's name before
+    the width where `sharing` has groups. In an adapter's file they are `base_model.aurora_core` and
+    so on; a map's own rows are
     `base_model.model.<map>.aurora_P` (out_blocks, in_blocks, r), a gate's vectors
     `base_model.model.<slot>.aurora_gate_*` (dim,).
     """
@@ -193,9 +195,12 @@ class AuroraModel(BaseTuner):
         layout = self._recorded.get(key)
         if layout is None or layout.features != sizes:
             layout = BlockLayout.of(*sizes, config.listed_widths, interleave=mixes)
+            layout = layout.within(sharing_group(key, config.sharing))
         device, dtype = self._place_near(layer.get_base_layer())
-        names = ("aurora_core", f"aurora_U_{layout.in_width}", f"aurora_V_{layout.out_width}")
-        shared = {name: self._share(name, adapter_name, config, device, dtype) for name in names}
+        shared = {
+            name: self._share(name, adapter_name, config, device, dtype)
+            for name in ("aurora_core", *layout.factors)
+        }
         layer.update_layer(adapter_name, config, key, layout, shared)
         self._blocks[key] = layout.to_record()
         return layer
@@ -213,11 +218,12 @@ class AuroraModel(BaseTuner):
             setattr(self, name, nn.ParameterDict())
         container = getattr(self, name)
         if adapter_name not in container:
-            kind, _, width = name.removeprefix("aurora_").partition("_")
-            if kind == "core":
+            head, _, width = name.rpartition("_")
+            if width == "core":
                 value = start.core(config)
             else:
-                value = {"U": start.factor_in, "V": start.factor_out}[kind](config, int(width))
+                draw = start.factor_in if head.startswith("aurora_U") else start.factor_out
+                value = draw(config, int(width))
             container[adapter_name] = nn.Parameter(value.to(device, dtype))
         return container
 

@@ -67,6 +67,7 @@ DEFAULT_TARGETS: dict[str, list[str] | str] = {
 # Their maps are transformers' Conv1D, which is no nn.Linear.
 CONV1D_MODELS = ("gpt2", "imagegpt", "openai-gpt")
 
+_CROSS_ATTENTION = re.compile(r"cross_?att|encoder_attn|EncDecAttention")
 _HIDDEN_SIZE_NAMES = ("hidden_size", "d_model", "n_embd")
 
 
@@ -103,6 +104,21 @@ def square_widths(maps: Iterable[tuple[int, int]]) -> list[int]:
 def is_vision(key: str) -> bool:
     """Tell whether a module lies in a part of the model that is named like vision."""
     return re.search(r"vision|visual|image_encoder", key) is not None
+
+
+def sharing_group(key: str, sharing: str) -> str:
+    """Return the group of maps that a map shares its factors U and V with.
+
+    Args:
+        key: the map's name in the model.
+        sharing: "model", one group; "modality": vision (see `is_vision`), fusion (cross-attention)
+            and text (all else), in any model by its modules' names; "layer", every map alone.
+    """
+    if sharing == "model":
+        return ""
+    if sharing == "layer":
+        return key.replace(".", "__")
+    return "vision" if is_vision(key) else "fusion" if _CROSS_ATTENTION.search(key) else "text"
 
 
 def is_mlp(key: str, mlp_modules: Iterable[str]) -> bool:

@@ -116,9 +116,9 @@ def _uniadapter(on: Request) -> PeftConfig:
 
 
 ADAPTERS = (
-    Method("aurora", "Aurora", (1e-2, 1e-4), (32, 32), _aurora),
-    Method("lora", "LoRA", (5e-3, 1e-4), (4, 8), _lora),
-    Method("dora", "DoRA", (5e-3, 1e-4), (4, 8), _dora),
+    Method("aurora", "Aurora", (1e-2, 1e-4), (32, 32), _aurora, output_factors="aurora_V"),
+    Method("lora", "LoRA", (5e-3, 1e-4), (4, 8), _lora, output_factors="lora_B"),
+    Method("dora", "DoRA", (5e-3, 1e-4), (4, 8), _dora, output_factors="lora_B"),
     Method("lokr", "LoKr", (1e-2, 1e-3), (8, 8), _lokr),
     Method("ia3", "IA3", (2e-2, 5e-3), None, _ia3),
     Method("vera", "VeRA", (2e-2, 5e-3), (256, 256), _vera),

@@ -91,6 +91,8 @@ class Method:
         ranks: likewise the usual rank; None for a method without one.
         config: gives the PEFT configuration; None for a method that adds nothing to the backbone.
         same_start: a fresh model gives the frozen model's output.
+        output_factors: what the names of the factors on the output's side begin with, of methods
+            with two factors that start differently: these at zero.
     """
 
     name: str
@@ -99,6 +101,7 @@ class Method:
     ranks: tuple[int, int] | None = None
     config: Callable[[Request], PeftConfig] | None = None
     same_start: bool = True
+    output_factors: str | None = None
 
     def rate(self, *, mini: bool) -> float | None:
         """The default learning rate."""
