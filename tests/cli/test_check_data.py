@@ -1,6 +1,14 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import pytest
 from command_line import Aurora, OwnData
+from PIL import Image
+
+from aurora_vl.data.world.layouts import LAYOUTS
+from aurora_vl.data.world.writing import WorldSpec, ensure_world
 
 
 def test_whole_data(aurora: Aurora, own_data: OwnData) -> None:
@@ -41,3 +49,93 @@ def test_unreadable_annotations_are_wrong_input(aurora: Aurora, own_data: OwnDat
     outcome = aurora("check-data", own_data.recipe, "--json")
     assert (outcome.status, outcome.out) == (2, "")
     assert "train.jsonl line 1" in outcome.err
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_spoilt_files_of_every_layout_are_named(
+    aurora: Aurora, tmp_path: Path, layout: str
+) -> None:
+    spec = WorldSpec(layout=layout, train=4, val=2, test=2, questions=1, captions=1)
+    world = ensure_world(tmp_path / "w", spec)
+    cut, gone = sorted(p for p in world.media.rglob("*") if p.is_file())[-2:]
+    cut.write_bytes(cut.read_bytes()[:700])
+    gone.unlink()
+    places = (f"data.annotations={world.annotations}", f"data.media={world.media}")
+    told = aurora("check-data", layout, *places, "--json")
+    assert told.status == 1
+    assert told.json["missing_first"] == [str(gone)]
+    (fault,) = told.json["undecodable_first"]
+    assert fault.startswith(f"{cut} is ")
+    shown = aurora("check-data", layout, *places)
+    assert f"missing: {gone}" in shown.out
+    assert f"damaged: {fault}" in shown.out
+
+
+def test_a_sample_is_decoded_unless_all_are_asked_for(aurora: Aurora, own_data: OwnData) -> None:
+    for number in range(510):
+        Image.new("RGB", (2, 2)).save(own_data.folder / f"many{number}.png")
+    entries = [{"image": f"many{number}.png", "caption": "a box"} for number in range(510)]
+    own_data.write("train", entries)
+    sampled = aurora("check-data", own_data.recipe, "--json").json
+    whole = aurora("check-data", own_data.recipe, "--json", "--full").json
+    assert (sampled["decoded"], whole["decoded"]) == (500, 522)
+
+
+def test_long_captions_are_counted(aurora: Aurora, own_data: OwnData) -> None:
+    words = [30, 31, 32]
+    own_data.write("val", [{"image": "val0.png", "caption": ["red " * n for n in words]}])
+    report = aurora("check-data", own_data.recipe, "--json").json
+    assert report["splits"]["val"]["long_texts"] == 2
+    assert report["ok"]
+
+
+def test_answers_that_cannot_be_chosen(aurora: Aurora, tmp_path: Path) -> None:
+    Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
+    for split, answers in (("train", ["red", "red", "blue"]), ("test", ["red", "blue", "green"])):
+        lines = [{"image": "a.png", "question": "what color", "answer": a} for a in answers]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, [*lines, *lines])))
+    Image.new("RGB", (2, 2)).save(tmp_path / "b.png")
+    with (tmp_path / "train.jsonl").open("a") as file:  # to be held out
+        file.write('\n{"image": "b.png", "question": "what color", "answer": "red"}')
+    recipe = tmp_path / "own.yaml"
+    data = {"kind": "jsonl", "annotations": str(tmp_path), "media": str(tmp_path)}
+    recipe.write_text(json.dumps({"task": "vqa", "data": data}))
+
+    def share(*settings: str) -> list[str]:
+        outcome = aurora("check-data", recipe, "--json", *settings)
+        assert outcome.status == 0
+        return [line.split(" of the")[0] for line in outcome.json["warnings"]]
+
+    (tmp_path / "list.json").write_text('["Red", "green", "blue"]')
+    assert share() == ["33.3 %"]
+    assert share("evaluation.answers=1") == ["66.7 %"]
+    assert share(f"evaluation.answer_list={tmp_path / 'list.json'}") == []
+    assert share("evaluation.inference=generate") == []
+    assert "warning: 33.3 % of the scored questions" in aurora("check-data", recipe).out
+
+
+@pytest.mark.parametrize(
+    ("recipe", "backbone", "told"),
+    [
+        ("vqav2", "weights/model_vqa.pth", "VQAv2's training and validation questions"),
+        ("vqav2", "Salesforce/blip-vqa-capfilt-large", "VQAv2's training and validation questions"),
+        ("vqav2", "model_base_vqa_capfilt_large.pth", "VQAv2's training and validation questions"),
+        ("vqav2", "model_base.pth", ""),
+        ("coco", "model_base_retrieval_coco.pth", "COCO's training captions"),
+        ("coco", "Salesforce/blip-itm-large-flickr", ""),
+        ("flickr30k", "Salesforce/blip-itm-large-flickr", "Flickr30k's training captions"),
+    ],
+)
+def test_a_checkpoint_that_has_seen_the_data(
+    aurora: Aurora, tmp_path: Path, recipe: str, backbone: str, told: str
+) -> None:
+    spec = WorldSpec(layout=recipe, train=4, val=2, test=2, questions=1, captions=1)
+    world = ensure_world(tmp_path / "w", spec)
+    outcome = aurora(
+        *("check-data", recipe, f"data.annotations={world.annotations}", "--json"),
+        *(f"data.media={world.media}", f"backbone={backbone}"),
+    )
+    assert outcome.status == 0
+    found = [line for line in outcome.json["warnings"] if "already fine-tuned" in line]
+    assert len(found) == bool(told)
+    assert all(told in line and backbone in line for line in found)
