@@ -100,6 +100,8 @@ def test_from_files_to_the_published_metric(
     if benchmark.metrics is ANSWERING:
         assert set(before["baselines"]) == set(after["baselines"]) == BASELINES
         assert len(after["by_question_type"]) > 3
+        types = {"yes/no", "number", "other"} if benchmark.recipe == "vqav2" else set()
+        assert set(after["by_answer_type"]) == types
         written = [row["question_id"] for row in run.read("results.json")]
         assert written == [row["question_id"] for row in run.read("predictions.json")]
         assert len(written) == len(set(written)) == report["splits"]["test"]["texts"]
@@ -122,6 +124,43 @@ def test_a_complete_file_for_the_vqa_server(aurora: Aurora, tmp_path: Path, scor
     assert run.read("evaluation-zero-shot/metrics.json")["metrics"] == {}
 
 
+def test_blips_layout_with_visual_genome(aurora: Aurora, tmp_path: Path) -> None:
+    """As released, from BLIP's files: what the world writes officially, told in their way."""
+    run = Run(aurora, "vqav2", tmp_path)
+    folder, images = tmp_path / "blip", run.world.media
+
+    def told(split: str, stem: str) -> list[dict[str, Any]]:
+        name = f"v2_OpenEnded_mscoco_{stem}_questions.json"
+        asked = json.loads((run.world.annotations / name).read_text())["questions"]
+        return [
+            {**row, "dataset": "vqa", "image": f"{split}/COCO_{split}_{row['image_id']:012d}.jpg"}
+            for row in asked
+        ]
+
+    folder.mkdir()
+    rows = {s: told(s, s) for s in ("train2014", "val2014", "test2015")}
+    for name, split in (("train", "train2014"), ("val", "val2014"), ("test", "test2015")):
+        answered = [{**row, "answer": ["red", "red", "blue"]} for row in rows[split]]
+        content = rows[split] if name == "test" else answered
+        (folder / f"vqa_{name}.json").write_text(json.dumps(content))
+    genome = [
+        {"dataset": "vg", "image": row["image"], "question": "why", "answer": "red"}
+        for row in rows["train2014"][:5]
+    ]
+    (folder / "vg_qa.json").write_text(json.dumps(genome))
+    (folder / "answer_list.json").write_text('["red", "blue"]')
+    run.settings = (*run.settings, f"data.annotations={folder}", f"data.visual_genome={images}")
+    report = run("check-data", "--json").json
+    assert report["ok"]
+    held_out = report["splits"]["val"]["texts"]
+    trained_on = len(rows["train2014"]) + len(rows["val2014"]) - held_out + 5
+    assert report["splits"]["train"]["texts"] == trained_on
+    run("train")
+    written = run.read("results.json")
+    assert [row["question_id"] for row in written] == [r["question_id"] for r in rows["test2015"]]
+    assert {row["answer"] for row in written} <= {"red", "blue"}
+
+
 def test_scores_of_questions_are_printed_with_types_and_baselines(
     aurora: Aurora, tmp_path: Path
 ) -> None:
@@ -131,11 +170,14 @@ def test_scores_of_questions_are_printed_with_types_and_baselines(
         assert words in shown
 
 
+@pytest.mark.parametrize("recipe", ["didemo", "demo-video-qa"])
 def test_smoke_needs_no_files(
-    aurora: Aurora, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    aurora: Aurora, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    outcome = aurora("evaluate", "didemo", "--smoke", "--json")
-    assert (tmp_path / "runs/worlds/didemo-night-terse-0-16/annotations/val_data.json").is_file()
-    assert outcome.json["config"]["backbone"] == "mini"
-    assert (tmp_path / "runs/didemo-smoke/evaluation-zero-shot/metrics.json").is_file()
+    outcome = aurora("evaluate", recipe, "--smoke", "--json")
+    assert (outcome.status, outcome.json["config"]["backbone"]) == (0, "mini")
+    (annotations,) = tmp_path.glob("runs/worlds/*/annotations")
+    written = {file.name for file in annotations.iterdir()}
+    assert ("val_data.json" if recipe == "didemo" else "val_qa.json") in written
+    assert (tmp_path / f"runs/{recipe}-smoke/evaluation-zero-shot/metrics.json").is_file()

@@ -87,6 +87,8 @@ def test_long_captions_are_counted(aurora: Aurora, own_data: OwnData) -> None:
     report = aurora("check-data", own_data.recipe, "--json").json
     assert report["splits"]["val"]["long_texts"] == 2
     assert report["ok"]
+    shorter = aurora("check-data", own_data.recipe, "--json", "data.max_words=7").json
+    assert [split["long_texts"] for split in shorter["splits"].values()] == [0, 3, 0]
 
 
 def test_answers_that_cannot_be_chosen(aurora: Aurora, tmp_path: Path) -> None:

@@ -40,3 +40,15 @@ def test_released_hyper_parameters_of_videos(name: str) -> None:
     assert (training.learning_rate, training.epochs, training.batch_size) == (1e-4, 5, 8)
     assert (recipe.image_size, recipe.data.frames, recipe.evaluation.rerank) == (224, 8, 128)
     assert (recipe.adapter.rank, recipe.max_words) == (64, 40)
+
+
+def test_released_hyper_parameters_of_questions() -> None:
+    pictures, videos = load_recipe("vqav2"), load_recipe("msrvtt-qa")
+    for recipe, batch, size in ((pictures, 16, 384), (videos, 12, 224)):
+        training = recipe.training
+        assert (training.learning_rate, training.epochs, training.batch_size) == (2e-5, 5, batch)
+        assert (recipe.image_size, recipe.adapter.rank, recipe.max_words) == (size, 32, 50)
+    assert (pictures.evaluation.inference, pictures.evaluation.rerank) == ("rank", 128)
+    assert pictures.data.train_on == "train+val"
+    assert (videos.evaluation.inference, videos.objective.answer_weight) == ("generate", 0.05)
+    assert videos.data.frames == 8

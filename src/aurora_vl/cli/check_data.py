@@ -42,7 +42,12 @@ def check_data(
     resolved = load_recipe(recipe, settings or (), smoke=smoke)
     splits = read_splits(resolved)
     with progress_bar("decoding") as advance:
-        report = check_splits(splits, sample=None if full else _SAMPLE, progress=advance)
+        report = check_splits(
+            splits,
+            sample=None if full else _SAMPLE,
+            max_words=resolved.max_words,
+            progress=advance,
+        )
     warnings = data_warnings(resolved, splits)
     if json:
         show_json({**report.to_dict(), "warnings": warnings})

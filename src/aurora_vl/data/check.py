@@ -88,6 +88,7 @@ def check_splits(
     sample: int | None = None,
     seed: int = 0,
     threads: int | None = None,
+    max_words: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> DataReport:
     """Look a data set over.
@@ -97,6 +98,7 @@ def check_splits(
         sample: how many media to decode, drawn at random from those present; None for all.
         seed: of that draw.
         threads: that decode at once; by default one per processor.
+        max_words: of a text that are kept; by default the usual number for its kind.
         progress: called with (files decoded, files to decode) after each.
     """
     groups = splits.named()
@@ -112,7 +114,8 @@ def check_splits(
     overlap = _overlap(groups)
     return DataReport(
         splits={
-            name: _count(records, set(missing), set(damaged)) for name, records in groups.items()
+            name: _count(records, set(missing), set(damaged), max_words)
+            for name, records in groups.items()
         },
         scored=splits.scored,
         notes=splits.notes,
@@ -159,7 +162,9 @@ def _overlap(groups: dict[str, list[R]]) -> dict[str, list[str]]:
     return overlap
 
 
-def _count(records: Sequence[Record], missing: set[str], damaged: set[str]) -> SplitReport:
+def _count(
+    records: Sequence[Record], missing: set[str], damaged: set[str], max_words: int | None
+) -> SplitReport:
     paths = {str(record.path) for record in records}
     return SplitReport(
         media=len(paths),
@@ -167,7 +172,9 @@ def _count(records: Sequence[Record], missing: set[str], damaged: set[str]) -> S
         missing=len(paths & missing),
         undecodable=len(paths & damaged),
         long_texts=sum(
-            count_words(text) > _limit(record) for record in records for text in _texts(record)
+            count_words(text) > (max_words or _limit(record))
+            for record in records
+            for text in _texts(record)
         ),
         without_texts=sum(not _needed(record) for record in records),
     )
