@@ -147,7 +147,9 @@ class TrainingSection(Section):
     `learning_rate`; `factor_rate_ratio` is the learning rate of the factors on the output's side
     (Aurora's V, LoRA's B) over that of the others. They start at zero, so at first they alone move,
     and in wide models equal rates leave the input's side behind or this one slow (the argument of
-    LoRA+, arXiv 2402.12354, which takes 16 for LoRA). `warmup` is a share of all steps;
+    LoRA+, arXiv 2402.12354, which takes 16 for LoRA). `warmup` is the share of all steps
+    over which the learning rate rises: all maps read the same factors, whose first large steps
+    otherwise move every layer the same way at once, and some seeds never recover;
     `validations` counts how often a run is validated and checkpointed, the last step included;
     without `checkpoints` the last state is kept instead of the best one.
     """
@@ -158,7 +160,7 @@ class TrainingSection(Section):
     head_learning_rate: float | None = Field(None, gt=0)
     factor_rate_ratio: float = Field(1.0, gt=0)
     weight_decay: float = Field(0.05, ge=0)
-    warmup: float = Field(0.0, ge=0, lt=1)
+    warmup: float = Field(0.1, ge=0, lt=1)
     seed: int = Field(42, ge=0)
     precision: Literal["float32", "bfloat16"] = "float32"
     validations: int = Field(10, ge=1)
