@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from aurora_vl.benchmarking.measuring import ratio_interval, rows_of, time_in_turn
+from aurora_vl.benchmarking.goals import judge
+from aurora_vl.benchmarking.measuring import (
+    Row,
+    matrix_rate,
+    ratio_interval,
+    rows_of,
+    time_in_turn,
+)
 from aurora_vl.benchmarking.memory import peaks_of, process_peak
 from aurora_vl.benchmarking.setup import Setup, captions
 
@@ -27,7 +34,10 @@ def test_contenders_run_in_turn_and_the_order_is_turned_round() -> None:
 
 def test_rows_have_medians_spread_and_paired_ratios() -> None:
     seconds = {"slow": [2.0, 4.0, 8.0], "fast": [1.0, 2.0, 4.0]}
-    slow, fast = rows_of("job", seconds, reference="slow", items={"fast": 10})
+    peaks = {"slow": 30.0}
+    slow, fast = rows_of("job", seconds, reference="slow", items={"fast": 10}, peak_mb=peaks)
+    assert (slow.peak_mb, fast.peak_mb) == (30.0, None)
+    assert slow.seconds == (2.0, 4.0, 8.0)
     assert (fast.name, fast.median_s, fast.min_s, fast.max_s) == ("job: fast", 2.0, 1.0, 4.0)
     # The machine slowed down fourfold, but at every moment one took half as long as the other.
     assert (fast.ratio, fast.ratio_low, fast.ratio_high) == (0.5, 0.5, 0.5)
@@ -58,9 +68,44 @@ def test_a_peak_is_that_of_its_own_process() -> None:
     peaks, seconds = peaks_of("inference", ["frozen"], Setup(backbone="mini"), runs=1)
     assert held.sum() > 0
     assert 100 < peaks["frozen"] < process_peak()
-    assert seconds["frozen"] > 0
+    assert len(seconds["frozen"]) == 1
+    assert seconds["frozen"][0] > 0
 
 
 def test_a_contender_that_fails_is_named() -> None:
     with pytest.raises(RuntimeError, match="inference: frozen failed"):
         peaks_of("inference", ["frozen"], Setup(backbone="no-such-folder/at/all"))
+
+
+def test_goals_are_judged_where_their_rows_are_there() -> None:
+    plain = Row("train-step: plain", 2.0, 2.0, 2.0, 4000.0, seconds=(2.0, 4.0))
+    ours = Row("train-step: aurora", 1.3, 1.3, 1.3, 2100.0, difference=1e-6, seconds=(1.2, 2.4))
+    found = {verdict["name"]: verdict for verdict in judge([plain, ours])}
+    step = found["training step by the plain form's"]
+    assert (step["value"], step["low"], step["high"], step["met"]) == (0.6, 0.6, 0.6, True)
+    peak = found["its peak memory by the plain form's"]
+    assert (peak["value"], peak["met"]) == (0.525, False)
+    assert found["its losses less the plain form's"]["met"]
+    assert len(found) == 3
+
+
+def test_a_goal_that_is_an_equality_looks_at_the_interval() -> None:
+    frozen = Row("inference: frozen", 1.0, 1.0, 1.0, seconds=(1.0, 1.0, 1.0))
+    same, slower = (
+        Row("inference: merged", 1.0, 1.0, 1.0, seconds=seconds)
+        for seconds in ((0.99, 1.01, 1.02), (1.01, 1.02, 1.03))
+    )
+    assert [judge([frozen, merged])[0]["met"] for merged in (same, slower)] == [True, False]
+
+
+def test_a_goal_of_speed_is_at_least() -> None:
+    rows = [
+        Row(f"rerank at 384 px: {name}", s, s, s, seconds=(s,))
+        for name, s in (("plain", 6.0), ("aurora", 1.0))
+    ]
+    (verdict,) = judge(rows)
+    assert (verdict["value"], verdict["must"], verdict["met"]) == (6.0, "at least", True)
+
+
+def test_the_rate_of_products() -> None:
+    assert matrix_rate(torch.device("cpu"), torch.float32) > 1

@@ -16,6 +16,7 @@ from aurora_vl.benchmarking.train_step import (
     build,
     contender,
     counted_operations,
+    loss_differences,
 )
 
 MINI = Setup(backbone="mini", queue=64)
@@ -39,6 +40,12 @@ def test_both_forms_have_the_same_losses_and_gradients(momentum: str) -> None:
         if gradient is not None:
             scale = gradient.abs().max().clamp(min=1e-6)
             assert ((gradient - gradients[1][name]).abs().max() / scale) < 1e-3, name
+
+
+def test_the_difference_of_losses_is_told() -> None:
+    found = loss_differences(MINI)
+    assert set(found) == {"aurora", "aurora without momentum"}
+    assert max(found.values()) < 1e-5
 
 
 def test_the_plain_form_has_a_second_model_and_keeps_a_queue() -> None:

@@ -18,7 +18,7 @@ from aurora_vl.data.text import clean_caption
 from aurora_vl.data.transforms import ImageTransform, to_model_input
 from aurora_vl.data.video import read_frames
 from aurora_vl.errors import UserError
-from aurora_vl.evaluation import retrieval
+from aurora_vl.evaluation import matching
 from aurora_vl.evaluation.retrieval import RetrievalResult, evaluate_retrieval
 from aurora_vl.tasks.retrieval import backbone_of
 
@@ -112,7 +112,7 @@ def test_scaled_keys_come_in_bounded_chunks(
     whole = score(model, records)
     keys = backbone.cross_keys(torch.zeros(1, FRAMES * 5, 24, dtype=torch.float64)).keys
     limit = sum(key.nbytes for key in keys) * texts_at_once
-    monkeypatch.setattr(retrieval, "_SCALED_BYTES", {"cpu": limit})
+    monkeypatch.setattr(matching, "SCALED_BYTES", {"cpu": limit})
     held: list[int] = []
     match = backbone.match
 

@@ -85,7 +85,7 @@ def compare(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
     seconds = time_in_turn(forms, repeats, setup.torch_device)
     peaks = peaks_of(JOB, CONTENDERS, setup)[0] if memory else None
     pairs = dict.fromkeys(forms, setup.batch)
-    rows = rows_of(JOB, seconds, reference=FROZEN, peaks=peaks, items=pairs)
+    rows = rows_of(JOB, seconds, reference=FROZEN, items=pairs, peak_mb=peaks)
     del forms
     twice = time_in_turn({SWITCH: switching(setup)}, repeats, setup.torch_device)
     return rows + rows_of(JOB, {SWITCH: [value / 2 for value in twice[SWITCH]]})

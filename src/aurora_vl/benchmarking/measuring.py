@@ -11,7 +11,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ import torch
 from numpy.typing import ArrayLike
 
 _DRAWS = 10_000
+RATES = ("float32", "bfloat16")
 BUSY = 0.5
 """A load average, ours not included, above which seconds are not to be trusted."""
 
@@ -35,7 +36,13 @@ class Row:
         ratio: median over the repeats of its seconds by the reference's; None without a reference.
         ratio_low, ratio_high: 95 % interval of that median, by bootstrap over the repeats.
         gflop: counted operations of one run, in 10^9; None where they were not counted.
+        floor_s: seconds those operations would take at the rate of one large product of matrices,
+            measured in the same run.
         per_second: items of work a second at the median, where a job has items.
+        difference: largest difference of its result from the reference's, where both do one job.
+        remark: what else was compared.
+        precision: in which its products are taken.
+        seconds: of every repeat.
     """
 
     name: str
@@ -47,7 +54,12 @@ class Row:
     ratio_low: float | None = None
     ratio_high: float | None = None
     gflop: float | None = None
+    floor_s: float | None = None
     per_second: float | None = None
+    difference: float | None = None
+    remark: str | None = None
+    precision: str = "float32"
+    seconds: tuple[float, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As a JSON object."""
@@ -71,10 +83,10 @@ def time_in_turn(
     for repeat in range(repeats):
         for name in names if repeat % 2 == 0 else reversed(names):
             gc.collect()
-            _wait(device)
+            wait(device)
             start = time.perf_counter()
             contenders[name]()
-            _wait(device)
+            wait(device)
             seconds[name].append(time.perf_counter() - start)
     return seconds
 
@@ -84,9 +96,8 @@ def rows_of(
     seconds: Mapping[str, Sequence[float]],
     *,
     reference: str | None = None,
-    peaks: Mapping[str, float] | None = None,
-    gflop: Mapping[str, float] | None = None,
     items: Mapping[str, int] | None = None,
+    **columns: Mapping[str, Any] | None,
 ) -> list[Row]:
     """One row a contender.
 
@@ -94,30 +105,22 @@ def rows_of(
         job: stands before the contenders' names.
         seconds: as `time_in_turn` gives them.
         reference: the contender that ratios are taken against.
-        peaks: peak memory by contender, in 10^6 bytes.
-        gflop: counted operations by contender.
         items: items of work that one run does, by contender.
+        columns: further attributes of `Row` by contender, such as peak_mb.
     """
     rows = []
     for name, values in seconds.items():
-        ratio = None
+        found: dict[str, Any] = {
+            column: known[name] for column, known in columns.items() if known and name in known
+        }
         if reference is not None:
             ratio = ratio_interval(values, seconds[reference])
+            found |= dict(zip(("ratio", "ratio_low", "ratio_high"), ratio))
         middle = float(np.median(values))
-        rows.append(
-            Row(
-                name=f"{job}: {name}",
-                median_s=middle,
-                min_s=min(values),
-                max_s=max(values),
-                peak_mb=None if peaks is None else peaks.get(name),
-                ratio=None if ratio is None else ratio[0],
-                ratio_low=None if ratio is None else ratio[1],
-                ratio_high=None if ratio is None else ratio[2],
-                gflop=None if gflop is None else gflop.get(name),
-                per_second=items[name] / middle if items and name in items else None,
-            )
-        )
+        if items and name in items:
+            found["per_second"] = items[name] / middle
+        row = Row(f"{job}: {name}", middle, min(values), max(values), **found)
+        rows.append(replace(row, seconds=tuple(values)))
     return rows
 
 
@@ -135,8 +138,17 @@ def ratio_interval(a: ArrayLike, b: ArrayLike, *, seed: int = 0) -> tuple[float,
     return float(np.median(ratios)), float(low), float(high)
 
 
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations a second, in 10^9, of a large product of matrices: the fastest of ten."""
+    size = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
+    product = {"": lambda: a @ b}
+    fastest = min(time_in_turn(product, 10, device)[""])
+    return 2 * size**3 / fastest / 1e9
+
+
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the numbers were measured on, and how busy it was before."""
+    """What the numbers are measured on, how fast it multiplies and how busy it was before."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     cuda = device.type == "cuda"
     return {
@@ -145,6 +157,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "torch": torch.__version__,
         "python": platform.python_version(),
+        "gflop_per_second": {name: matrix_rate(device, getattr(torch, name)) for name in RATES},
         "load_before": load,
         "busy": load is not None and load > BUSY,
     }
@@ -167,6 +180,7 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
+    """Until a GPU has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

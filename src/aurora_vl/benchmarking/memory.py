@@ -1,8 +1,8 @@
 """Peak memory of one contender, measured in a process that does nothing else.
 
 Within one process a peak would be the largest contender's, so each gets its own:
-`python -m aurora_vl.benchmarking.memory JOB CONTENDER SETUP` runs it and prints the peak and how
-long the last run took.
+`python -m aurora_vl.benchmarking.memory JOB CONTENDER SETUP RUNS` runs it and prints the peak and
+how long each run took.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from importlib import import_module
 
 import torch
 
+from aurora_vl.benchmarking.measuring import wait
 from aurora_vl.benchmarking.setup import Setup
 
 _UNIT = 1e6
@@ -29,8 +30,8 @@ _MODULES = {
 
 def peaks_of(
     job: str, names: Iterable[str], setup: Setup, *, runs: int = 2
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Peak memory of each contender in 10^6 bytes, and the seconds of its last run.
+) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Peak memory of each contender in 10^6 bytes, and the seconds of each of its runs.
 
     Args:
         job: a key of the modules that offer `contender(name, setup)`.
@@ -65,13 +66,15 @@ def process_peak() -> float:
         return peak * (1 if sys.platform == "darwin" else 1024) / _UNIT
 
 
-def _measure(job: str, name: str, setup: Setup, runs: int) -> tuple[float, float]:
+def _measure(job: str, name: str, setup: Setup, runs: int) -> tuple[float, list[float]]:
     run = import_module(_MODULES[job]).contender(name, setup)
-    start = 0.0
+    seconds = []
     for _ in range(runs):
+        wait(setup.torch_device)
         start = time.perf_counter()
         run()
-    seconds = time.perf_counter() - start
+        wait(setup.torch_device)
+        seconds.append(time.perf_counter() - start)
     if setup.torch_device.type == "cuda":
         return torch.cuda.max_memory_allocated(setup.torch_device) / _UNIT, seconds
     return process_peak(), seconds

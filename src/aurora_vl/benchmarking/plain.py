@@ -90,20 +90,32 @@ def image_states(model: BlipForRetrieval, pixels: Tensor) -> Tensor:
 
 
 def text_attention(
-    block: BlipTextAttention, x: Tensor, source: Tensor, mask: Tensor | None
+    block: BlipTextAttention,
+    x: Tensor,
+    source: Tensor,
+    mask: Tensor | None,
+    key_scale: Tensor | None = None,
 ) -> Tensor:
     """Attention from x to `source` with its output map, residual and LayerNorm."""
     maps = block.self
     query, key, value = linear(maps.query, x), linear(maps.key, source), linear(maps.value, source)
+    if key_scale is not None:
+        key = key * key_scale[..., None]
     attended = attention(query, key, value, maps.heads, mask)
     return block.output.LayerNorm(block.output.dense(attended) + x)
 
 
-def text_layer(layer: BlipTextLayer, x: Tensor, mask: Tensor, image: Tensor | None) -> Tensor:
+def text_layer(
+    layer: BlipTextLayer,
+    x: Tensor,
+    mask: Tensor,
+    image: Tensor | None,
+    key_scale: Tensor | None = None,
+) -> Tensor:
     """A post-norm layer, with cross-attention and query gate where a picture is given."""
     s = c = text_attention(layer.attention, x, x, mask)
     if image is not None:
-        c = text_attention(layer.crossattention, s, image, None)
+        c = text_attention(layer.crossattention, s, image, None, key_scale)
     inner = layer.intermediate.intermediate_act_fn(layer.intermediate.dense(c))
     f = layer.output.LayerNorm(layer.output.dense(inner) + c)
     gate = layer.query_slot
@@ -114,15 +126,22 @@ def text_layer(layer: BlipTextLayer, x: Tensor, mask: Tensor, image: Tensor | No
 
 
 def text_states(
-    model: BlipForRetrieval, ids: Tensor, mask: Tensor, image: Tensor | None = None
+    model: BlipForRetrieval,
+    ids: Tensor,
+    mask: Tensor,
+    image: Tensor | None = None,
+    key_scale: Tensor | None = None,
 ) -> Tensor:
-    """Texts (B, L) to states (B, L, d), read with a picture's states (B, N, d) if given."""
+    """Texts (B, L) to states (B, L, d), read with a picture's states (B, N, d) if given.
+
+    `key_scale` (B, N) multiplies each pair's keys, as for a video's frames.
+    """
     if image is not None:
         ids = torch.cat([torch.full_like(ids[:, :1], model.enc_token_id), ids[:, 1:]], dim=1)
     x = model.text_encoder.embeddings(ids)
     added = (1.0 - mask[:, None, None, :].to(x.dtype)) * _MASKED
     for layer in model.text_encoder.encoder.layer:
-        x = text_layer(cast("BlipTextLayer", layer), x, added, image)
+        x = text_layer(cast("BlipTextLayer", layer), x, added, image, key_scale)
     return x
 
 
@@ -248,7 +267,12 @@ class PlainRetrieval(nn.Module):
 
 @torch.no_grad()
 def rerank(
-    model: nn.Module, states: Tensor, ids: Tensor, mask: Tensor, candidates: Tensor
+    model: nn.Module,
+    states: Tensor,
+    ids: Tensor,
+    mask: Tensor,
+    candidates: Tensor,
+    key_scale: Tensor | None = None,
 ) -> Tensor:
     """The plain second stage: every picture with its candidates, each pair by itself.
 
@@ -257,6 +281,7 @@ def rerank(
         states: (M, N, d) of all pictures.
         ids, mask: (T, L), all captions.
         candidates: (M, K) captions of each picture.
+        key_scale: (M, K, N) of videos' frames.
 
     Returns:
         matching logits (M, K).
@@ -264,8 +289,9 @@ def rerank(
     backbone = backbone_of(model)
     ids, mask = pad(ids, mask)
     rows = []
-    for state, chosen in zip(states, candidates):
+    for number, (state, chosen) in enumerate(zip(states, candidates)):
         pairs = state[None].repeat(len(chosen), 1, 1)  # (K, N, d)
-        fused = text_states(backbone, ids[chosen], mask[chosen], pairs)[:, 0]
+        scale = None if key_scale is None else key_scale[number]
+        fused = text_states(backbone, ids[chosen], mask[chosen], pairs, scale)[:, 0]
         rows.append(backbone.itm_head(fused)[:, 1])
     return torch.stack(rows)

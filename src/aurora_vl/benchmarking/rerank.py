@@ -1,13 +1,13 @@
-"""Re-ranking: pictures with their candidate captions, keys once a picture against once a pair.
+"""Re-ranking: media with their candidate captions, keys once a medium against once a pair.
 
-Pairs a second are measured on a few pictures, with the scores and the order of both forms compared;
-how memory grows, on whole evaluations of galleries of two sizes.
+Seconds a pair are measured on one medium with its candidates, the scores and the order of both
+forms compared; how memory grows, on whole evaluations of galleries of two sizes.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from torch import Tensor
 from aurora_vl.benchmarking import plain
 from aurora_vl.benchmarking.measuring import Row, rows_of, time_in_turn
 from aurora_vl.benchmarking.memory import peaks_of
+from aurora_vl.benchmarking.operations import GIGA, counting
 from aurora_vl.benchmarking.setup import BASE, Setup, captions
 from aurora_vl.data.collate import MAX_TOKENS
 from aurora_vl.data.datasets import MediaSet, caption_table
@@ -29,12 +30,15 @@ from aurora_vl.evaluation.matching import match_texts
 from aurora_vl.evaluation.retrieval import evaluate_retrieval
 from aurora_vl.modeling.load import MINI, load_tokenizer
 from aurora_vl.tasks.retrieval import backbone_of
+from aurora_vl.tasks.video import frame_key_scale
 
 JOB = "rerank"
 GALLERY_JOB = "gallery"
+PLAIN, OURS = "plain", "aurora"
 SIZES = (384, 224)
 CANDIDATES = 128
-PICTURES = 2
+FRAMES = 8
+PLAIN_VIDEO_CANDIDATES = 16
 GALLERIES = (50, 500)
 TOLERANCE = 1e-4
 _BATCH = 8
@@ -42,58 +46,114 @@ _COLOURS = ("red", "green", "blue", "black", "white", "yellow")
 
 
 def contenders(
-    setup: Setup, candidates: int = CANDIDATES, pictures: int = PICTURES
+    setup: Setup, candidates: int = CANDIDATES, media: int = 1, *, plain_candidates: int | None
 ) -> dict[str, Callable[[], Tensor]]:
-    """Both forms of the second stage: each call gives matching logits (pictures, candidates)."""
+    """Both forms of the second stage: each call gives matching logits (media, candidates).
+
+    Args:
+        setup: sizes; with `frames` the media are videos, whose keys are scaled for each text.
+        candidates: captions of each medium.
+        media: how many.
+        plain_candidates: so many of them for the plain form, which takes long; None for all.
+    """
     model = setup.with_aurora(start=False)
     backbone = backbone_of(model)
     generator = torch.Generator().manual_seed(3)
     ids, mask = captions(candidates, setup.config().text_config.vocab_size, generator)
+    lengths = mask.sum(1)
     ids, mask = ids.to(setup.torch_device), mask.to(setup.torch_device)
+    scales: Sequence[Tensor | None] = [None] * media
     with torch.inference_mode():
-        states = backbone.encode_image(setup.pairs(pictures)["pixel_values"])[0]
-    every = torch.arange(candidates, device=ids.device).expand(pictures, -1)
+        states = backbone.encode_image(setup.pairs(media)["pixel_values"])[0]
+        if setup.frames:
+            frames = backbone.frame_features(states, setup.frames)  # (M, T, D)
+            similarity = backbone.encode_text(ids, mask)[1] @ frames.transpose(1, 2)
+            scales = [frame_key_scale(each, states.shape[1]) for each in similarity]
 
     @torch.inference_mode()
     def ours() -> Tensor:
-        keys = (backbone.cross_keys(state[None]) for state in states)
-        return torch.stack([match_texts(backbone, cross, ids, mask) for cross in keys])
+        pairs = zip((backbone.cross_keys(state[None]) for state in states), scales)
+        return torch.stack(
+            [match_texts(backbone, cross, ids, mask, lengths, scale) for cross, scale in pairs]
+        )
+
+    few = torch.arange(plain_candidates or candidates, device=ids.device).expand(media, -1)
+    plain_scales = torch.stack([s[: few.shape[1]] for s in scales if s is not None] or [ids])
 
     @torch.inference_mode()
     def theirs() -> Tensor:
-        return plain.rerank(model, states, ids, mask, every).double().cpu()
+        scale = plain_scales if setup.frames else None
+        return plain.rerank(model, states, ids, mask, few, scale).double().cpu()
 
-    return {"plain": theirs, "aurora": ours}
+    return {PLAIN: theirs, OURS: ours}
 
 
-def difference(ours: Tensor, theirs: Tensor) -> float:
-    """The largest difference of two forms' scores (M, K), of which the order must be the same.
+def difference(ours: Tensor, theirs: Tensor) -> tuple[float, int]:
+    """Compare two forms' scores (M, K).
+
+    Returns:
+        the largest difference, and how many neighbours in one form's order the other, within twice
+        the tolerance, has the other way round.
 
     Raises:
-        RuntimeError: scores differ by more than `TOLERANCE`, or two captions further apart than
-            that stand the other way round.
+        RuntimeError: scores differ by more than `TOLERANCE`, or the order beyond that.
     """
     worst = float((ours - theirs).abs().max())
-    sorted_by_theirs = ours.gather(1, theirs.argsort(1, descending=True))
-    rise = float(sorted_by_theirs.diff(dim=1).max())
-    if worst > TOLERANCE or rise > 2 * TOLERANCE:
-        raise RuntimeError(f"re-ranking differs from the plain loop by {worst:.1e}, {rise:.1e}")
-    return worst
+    rises = ours.gather(1, theirs.argsort(1, descending=True)).diff(dim=1)
+    if worst > TOLERANCE or float(rises.max()) > 2 * TOLERANCE:
+        raise RuntimeError(
+            f"re-ranking differs from the plain loop by {worst:.1e}, {float(rises.max()):.1e}"
+        )
+    return worst, int((rises > 0).sum())
 
 
-def compare(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
-    """Pairs a second at each image size, then peak memory by size of the gallery."""
-    rows = []
+def pictures(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
+    """Seconds a pair at each image size."""
     sizes = SIZES if setup.backbone == BASE else (setup.config().vision_config.image_size,)
-    for size in sizes:
-        forms = contenders(replace(setup, image_size=size))
-        difference(forms["aurora"](), forms["plain"]())
-        seconds = time_in_turn(forms, repeats, setup.torch_device)
-        pairs = dict.fromkeys(forms, PICTURES * CANDIDATES)
-        rows += rows_of(f"{JOB} at {size} px", seconds, reference="plain", items=pairs)
-    if memory:
-        rows += [row for items in GALLERIES for row in _gallery_rows(replace(setup, items=items))]
-    return rows
+    return [
+        row
+        for size in sizes
+        for row in _pair_rows(f"{JOB} at {size} px", replace(setup, image_size=size), repeats)
+    ]
+
+
+def videos(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
+    """Seconds a frame-aware pair; the plain loop meets a part of the candidates."""
+    job = f"{JOB} of videos of {FRAMES} frames"
+    return _pair_rows(job, replace(setup, frames=FRAMES), repeats, PLAIN_VIDEO_CANDIDATES)
+
+
+def galleries(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
+    """Peak memory and time of one whole evaluation by the gallery's size."""
+    if not memory:
+        return []
+    return [row for items in GALLERIES for row in _gallery_rows(replace(setup, items=items))]
+
+
+def _pair_rows(
+    job: str, setup: Setup, repeats: int, plain_candidates: int | None = None
+) -> list[Row]:
+    """Both forms' seconds and operations a pair, after a comparison of their scores."""
+    forms = contenders(setup, plain_candidates=plain_candidates)
+    scores, gflop = {}, {}
+    for name, form in forms.items():
+        with counting() as counter:
+            scores[name] = form()
+        gflop[name] = counter.get_total_flops() / GIGA / scores[name].numel()
+    few = scores[PLAIN].shape[1]
+    worst, turned = difference(scores[OURS][:, :few], scores[PLAIN])
+    ranking = "same ranking" if turned == 0 else f"{turned} near-ties turned round"
+    timed = time_in_turn(forms, repeats, setup.torch_device)
+    seconds = {name: [t / scores[name].numel() for t in timed[name]] for name in forms}
+    return rows_of(
+        job,
+        seconds,
+        reference=PLAIN,
+        items=dict.fromkeys(forms, 1),
+        gflop=gflop,
+        difference={OURS: worst},
+        remark={OURS: ranking},
+    )
 
 
 def contender(name: str, setup: Setup) -> Callable[[], object]:
@@ -109,7 +169,7 @@ def contender(name: str, setup: Setup) -> Callable[[], object]:
         with _gallery(setup) as records:
             return _plain_evaluation(setup, backbone_of(model), records)
 
-    return ours if name == "aurora" else theirs
+    return ours if name == OURS else theirs
 
 
 @torch.inference_mode()
@@ -148,7 +208,5 @@ def _gallery(setup: Setup) -> Iterator[list[CaptionedMedia]]:
 
 def _gallery_rows(setup: Setup) -> list[Row]:
     """One timed evaluation of each form with its peak memory."""
-    names = ("plain", "aurora")
-    peaks, seconds = peaks_of(GALLERY_JOB, names, setup, runs=1)
-    timed = {name: [seconds[name]] for name in names}
-    return rows_of(f"{GALLERY_JOB} of {setup.items}", timed, reference="plain", peaks=peaks)
+    peaks, seconds = peaks_of(GALLERY_JOB, (PLAIN, OURS), setup, runs=1)
+    return rows_of(f"{GALLERY_JOB} of {setup.items}", seconds, reference=PLAIN, peak_mb=peaks)

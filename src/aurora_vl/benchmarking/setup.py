@@ -32,6 +32,7 @@ class Setup:
         backbone: "base" (BLIP-base's shapes, random weights), "mini" or a folder.
         image_size: pixels along a side; None for 224 of "base", else for the backbone's own.
         batch: pairs of a step.
+        frames: of videos in the pictures' place; 0 for pictures.
         rank: of Aurora and of LoRA.
         queue: features kept of earlier batches.
         items: size of a job that has one, such as pictures of a gallery.
@@ -41,6 +42,7 @@ class Setup:
     backbone: str = BASE
     image_size: int | None = None
     batch: int = 4
+    frames: int = 0
     rank: int = 32
     queue: int = 57_600
     items: int = 0
@@ -92,14 +94,15 @@ class Setup:
         return model.to(self.torch_device).eval()
 
     def pairs(self, count: int | None = None) -> dict[str, Tensor]:
-        """Random pictures with captions of natural length, padded to the longest of them."""
+        """Random pictures or videos with captions of natural length, padded to the longest."""
         count = count or self.batch
         config = self.config()
         size = config.vision_config.image_size
         generator = torch.Generator().manual_seed(1)
         ids, mask = captions(count, config.text_config.vocab_size, generator)
+        shape = (count, self.frames, 3, size, size) if self.frames else (count, 3, size, size)
         made = {
-            "pixel_values": torch.randn(count, 3, size, size, generator=generator),
+            "pixel_values": torch.randn(shape, generator=generator),
             "input_ids": ids,
             "attention_mask": mask,
             "media_index": torch.arange(count),

@@ -21,17 +21,22 @@ from aurora_vl.benchmarking.operations import GIGA, counting
 from aurora_vl.benchmarking.plain import PlainRetrieval
 from aurora_vl.benchmarking.setup import HEADS, Setup
 from aurora_vl.modeling.precision import keep_frozen_maps_in
+from aurora_vl.modeling.recomputing import recompute_layers
 from aurora_vl.tasks.retrieval import RetrievalSettings, RetrievalTask
 
 JOB = "train-step"
 PLAIN = "plain"
+OURS = "aurora"
 BFLOAT16 = "aurora in bfloat16"
+RECOMPUTING = "aurora recomputing layers"
+_SAME_LOSSES = {OURS: PLAIN, "aurora without momentum": "plain without momentum"}
 CONTENDERS = (
     PLAIN,
     "plain without momentum",
-    "aurora",
+    OURS,
     "aurora without momentum",
     BFLOAT16,
+    RECOMPUTING,
     "lora",
     "full",
     "heads alone",
@@ -60,6 +65,8 @@ def build(name: str, setup: Setup, *, start: bool = True) -> nn.Module:
         model.temperature.requires_grad_(False)
     if name == BFLOAT16:
         keep_frozen_maps_in(model, torch.bfloat16)
+    if name == RECOMPUTING:
+        recompute_layers(model, ("vision", "text"))
     queue = _queue(setup)
     if method == "plain":
         return PlainRetrieval(model, *queue, momentum=momentum).train()
@@ -118,8 +125,27 @@ def backbone_operations(name: str, setup: Setup, *, tokens: int | None = None) -
     return 2 * once - counted_operations(name, doubled, tokens=tokens)
 
 
+def loss_differences(setup: Setup) -> dict[str, float]:
+    """By how much our losses of a batch differ at most from the plain form's.
+
+    The adapters are changed from their start, where they would do nothing.
+    """
+    return {
+        name: max(abs(value - theirs) for value, theirs in zip(_losses(name, setup), other))
+        for name, plain in _SAME_LOSSES.items()
+        for other in [_losses(plain, setup)]
+    }
+
+
+@torch.no_grad()
+def _losses(name: str, setup: Setup) -> list[float]:
+    losses = build(name, setup, start=False)(**setup.pairs())
+    return [float(losses[part]) for part in ("loss_itc", "loss_itm")]
+
+
 def compare(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
-    """Time all contenders in turn; ratios are against the plain form."""
+    """Time all contenders in turn; ratios are against the plain form with momentum."""
+    differences = loss_differences(setup)
     steps = {name: contender(name, setup) for name in CONTENDERS}
     seconds = time_in_turn(steps, repeats, setup.torch_device)
     countable = setup.backbone == "base"
@@ -127,9 +153,11 @@ def compare(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
         JOB,
         seconds,
         reference=PLAIN,
-        peaks=peaks_of(JOB, CONTENDERS, setup)[0] if memory else None,
-        gflop={n: counted_operations(n, setup) for n in CONTENDERS} if countable else None,
         items=dict.fromkeys(CONTENDERS, setup.batch),
+        peak_mb=peaks_of(JOB, CONTENDERS, setup)[0] if memory else None,
+        gflop={n: counted_operations(n, setup) for n in CONTENDERS} if countable else None,
+        difference=differences,
+        precision={BFLOAT16: "bfloat16"},
     )
 
 

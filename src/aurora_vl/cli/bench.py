@@ -16,13 +16,23 @@ from aurora_vl.errors import UserError
 from aurora_vl.progress import console
 
 _JOBS = ("train-step", "rerank", "inference", "data")
+_GROWTH = "growth"
 
 
 def bench(
     job: Annotated[
         str | None,
         typer.Argument(
-            metavar="[JOB]", show_default=False, help=f"{', '.join(_JOBS)}; all if none."
+            metavar="[JOB]",
+            show_default=False,
+            help=f"{', '.join(_JOBS)}; all four if none. {_GROWTH}: time and memory of a step "
+            "by batch, frames and rank, with pictures beside the JSON file.",
+        ),
+    ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", show_default=False, help="Only this part of a job, see the manual."
         ),
     ] = None,
     backbone: Annotated[
@@ -44,19 +54,28 @@ def bench(
     Contenders run in turn, on a GPU if there is one. The four jobs on BLIP-base shapes take long on
     a CPU; --backbone mini gives a quick look.
     """
-    if job is not None and job not in _JOBS:
-        raise UserError(f"there is no job {job!r}; choose one of {', '.join(_JOBS)}.")
+    jobs = (*_JOBS, _GROWTH)
+    if job is not None and job not in jobs:
+        raise UserError(f"there is no job {job!r}; choose one of {', '.join(jobs)}.")
     if json is not None and not json.parent.is_dir():
         raise UserError(f"--json {json}: the folder {json.parent} does not exist; make it first.")
     from aurora_vl.benchmarking.jobs import run_jobs
 
-    result = run_jobs([job] if job else _JOBS, backbone, repeats, memory=memory)
+    result = run_jobs([job] if job else _JOBS, backbone, repeats, memory=memory, part=part)
     if json is not None:
         json.write_text(encoder.dumps(result, indent=1) + "\n", encoding="utf-8")
+        if job == _GROWTH:
+            from aurora_vl.benchmarking.growth import draw_growth
+
+            draw_growth(result["rows"], json.with_suffix(""))
     where = result["machine"]
+    rates = ", ".join(f"{rate:.0f} in {name}" for name, rate in where["gflop_per_second"].items())
     console.print(f"{where['device']}, {where['threads']} threads, torch {where['torch']}")
+    console.print(f"a large product of matrices, GFLOP a second: {rates}")
     for title, rows in groupby(result["rows"], lambda row: row["name"].split(": ")[0]):
         _show(title, list(rows))
+    if result["goals"]:
+        _show_goals(result["goals"])
     if where["busy"]:
         console.print(
             f"The machine was busy before (load {where['load_before']:.1f}): trust no seconds."
@@ -65,22 +84,42 @@ def bench(
 
 def _show(title: str, rows: list[dict[str, Any]]) -> None:
     """A job's table; what no row has is left out."""
-    columns: dict[str, Callable[[dict[str, Any]], str]] = {
-        title: lambda row: row["name"].split(": ")[1],
-        "seconds": lambda row: _spread(row["median_s"], row["min_s"], row["max_s"]),
-        "ratio": lambda row: _spread(row["ratio"], row["ratio_low"], row["ratio_high"]),
-        "peak MB": lambda row: f"{row['peak_mb']:.0f}",
-        "GFLOP": lambda row: f"{row['gflop']:.0f}",
-        "a second": lambda row: f"{row['per_second']:.1f}",
+    columns: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+        title: ("name", lambda row: row["name"].split(": ")[1]),
+        "seconds": ("median_s", lambda row: _spread(row["median_s"], row["min_s"], row["max_s"])),
+        "ratio": ("ratio", lambda row: _spread(row["ratio"], row["ratio_low"], row["ratio_high"])),
+        "peak MB": ("peak_mb", lambda row: f"{row['peak_mb']:.0f}"),
+        "GFLOP": ("gflop", lambda row: f"{row['gflop']:.3g}"),
+        "floor": ("floor_s", lambda r: f"{r['floor_s']:.3g} x {r['median_s'] / r['floor_s']:.2f}"),
+        "a second": ("per_second", lambda row: f"{row['per_second']:.3g}"),
+        "differs by": ("difference", _difference),
     }
-    keys = {"ratio": "ratio", "peak MB": "peak_mb", "GFLOP": "gflop", "a second": "per_second"}
-    used = [name for name in columns if name not in keys or any(row[keys[name]] for row in rows)]
+    used = {
+        name: (key, cell)
+        for name, (key, cell) in columns.items()
+        if any(row[key] is not None for row in rows)
+    }
+    cells = [["" if row[key] is None else cell(row) for key, cell in used.values()] for row in rows]
+    show_table("", list(used), cells)
+
+
+def _difference(row: dict[str, Any]) -> str:
+    remark = row["remark"]
+    return f"{row['difference']:.1e}" + (f", {remark}" if remark else "")
+
+
+def _show_goals(goals: list[dict[str, Any]]) -> None:
     cells = [
-        ["" if row.get(keys.get(name, "name")) is None else columns[name](row) for name in used]
-        for row in rows
+        [
+            goal["name"],
+            _spread(goal["value"], goal["low"], goal["high"]),
+            f"{goal['must']} {goal['limit']:g}",
+            "yes" if goal["met"] else "no",
+        ]
+        for goal in goals
     ]
-    show_table("", used, cells)
+    show_table("", ["goal", "value", "limit", "met"], cells)
 
 
 def _spread(middle: float, low: float, high: float) -> str:
-    return f"{middle:.3g} ({low:.3g}-{high:.3g})"
+    return f"{middle:.3g}" if low == high else f"{middle:.3g} ({low:.3g}-{high:.3g})"

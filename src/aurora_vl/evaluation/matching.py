@@ -7,7 +7,9 @@ from torch import Tensor
 
 from aurora_vl.modeling.blip import BlipForRetrieval, CrossKeys
 
-TEXTS_AT_ONCE = 64
+TEXTS_AT_ONCE = 128
+SCALED_BYTES = {"cpu": 2**28, "cuda": 2**31}
+"""Of one video's keys, multiplied for several texts."""
 
 
 def match_texts(
@@ -15,6 +17,8 @@ def match_texts(
     cross: CrossKeys,
     ids: Tensor,
     mask: Tensor,
+    lengths: Tensor,
+    key_scale: Tensor | None = None,
     at_once: int = TEXTS_AT_ONCE,
 ) -> Tensor:
     """Matching logits of one medium with K texts, (K,) in float64 on the host.
@@ -25,14 +29,20 @@ def match_texts(
         backbone: the model.
         cross: keys of the medium, one row.
         ids, mask: (K, L), padded behind.
-        at_once: bounds the memory.
+        lengths: (K,) of the texts, on the host.
+        key_scale: (K, N), what each text multiplies the keys by, see `tasks.video`; the keys
+            are kept unscaled and multiplied for as many texts as `SCALED_BYTES` allows.
+        at_once: texts scored together, at most.
     """
-    lengths = mask.sum(1).cpu()
+    if key_scale is not None:
+        room = SCALED_BYTES.get(ids.device.type, SCALED_BYTES["cpu"])
+        at_once = max(1, min(at_once, room // sum(key.nbytes for key in cross.keys)))
     order = lengths.argsort(stable=True)
     found = []
     for part in order.split(at_once):
         rows, longest = part.to(ids.device), int(lengths[part].max())
-        logits = backbone.match(ids[rows, :longest], mask[rows, :longest], cross)
+        keys = cross if key_scale is None else cross.scaled(key_scale[rows])
+        logits = backbone.match(ids[rows, :longest], mask[rows, :longest], keys)
         found.append(logits[:, 1].double())
     scores = torch.empty(len(ids), dtype=torch.float64)
     scores[order] = torch.cat(found).cpu()

@@ -23,14 +23,12 @@ from aurora_vl.data.datasets import MediaSet, caption_table
 from aurora_vl.data.records import CaptionedMedia
 from aurora_vl.data.transforms import ImageTransform, to_model_input
 from aurora_vl.errors import UserError
+from aurora_vl.evaluation.matching import match_texts
 from aurora_vl.evaluation.recall import ranks, retrieval_metrics
-from aurora_vl.modeling.blip import CrossKeys
 from aurora_vl.tasks.retrieval import backbone_of
 from aurora_vl.tasks.video import frame_key_scale
 
 Score = Literal["itm", "itm+itc"]
-_MATCHED_AT_ONCE = 256  # texts of one medium
-_SCALED_BYTES = {"cpu": 2**28, "cuda": 2**31}  # of one video's keys, multiplied for several texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,27 +204,18 @@ class _TwoStage:
 
         With `frames` above 0 the keys of each of the video's frames are scaled for each text.
         """
-        cross = self.backbone.cross_keys(state)
-        at_once, seen = _MATCHED_AT_ONCE, None
+        scale = None
         if frames:
             seen = self.backbone.frame_features(state, frames)[0].to(self.text_features.dtype)
-            size = sum(key.nbytes for key in cross.keys)
-            at_once = max(
-                1, min(at_once, _SCALED_BYTES.get(self.device.type, _SCALED_BYTES["cpu"]) // size)
-            )
-        order = self.lengths[columns].argsort()
-        scores = torch.empty(len(columns), dtype=torch.float64)
-        for part in order.split(at_once):
-            rows = columns[part]
-            keys = cross if seen is None else self._scaled(cross, rows, seen)
-            logits = self.backbone.match(*self._texts(rows), keys)  # one row of keys serves all
-            scores[part] = logits[:, 1].double().cpu()
-        return scores
-
-    def _scaled(self, cross: CrossKeys, rows: Tensor, seen: Tensor) -> CrossKeys:
-        """A video's keys for some texts, scaled by the likeness of its frames' features (T, D)."""
-        similarity = self.text_features[rows] @ seen.T  # (R, T)
-        return cross.scaled(frame_key_scale(similarity, cross.keys[0].shape[2]))
+            scale = frame_key_scale(self.text_features[columns] @ seen.T, state.shape[1])
+        return match_texts(
+            self.backbone,
+            self.backbone.cross_keys(state),
+            self.ids[columns],
+            self.mask[columns],
+            self.lengths[columns],
+            scale,
+        )
 
 
 def _finite(scores: Tensor) -> Tensor:
