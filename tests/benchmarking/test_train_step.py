@@ -90,6 +90,12 @@ def test_operations_grow_with_the_batch_and_not_with_captions_in_the_plain_form(
     assert counted_operations("plain", small, tokens=5) == counted_operations("plain", small)
 
 
+def test_a_step_on_videos_asks_no_tensor_for_its_value() -> None:
+    """On shapes alone, reading a value is an error, as it would wait on a GPU."""
+    pictures = counted_operations("aurora", replace(MINI, batch=2))
+    assert counted_operations("aurora", replace(MINI, batch=2, frames=4)) > 2 * pictures
+
+
 @pytest.mark.parametrize("name", CONTENDERS)
 def test_every_contender_trains_what_it_says(name: str) -> None:
     step = contender(name, MINI)

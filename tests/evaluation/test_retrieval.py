@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,6 +185,54 @@ def test_each_pair_is_matched_once(
     score(model, records, rerank=2)
     assert sum(matched) == len(wanted)
     assert keys == [1] * len({row for row, _ in wanted})
+
+
+def test_each_medium_is_encoded_once(
+    records: list[CaptionedMedia], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model()
+    backbone = backbone_of(model)
+    seen: list[int] = []
+    encode = backbone.encode_image
+    monkeypatch.setattr(
+        backbone,
+        "encode_image",
+        lambda pixels, **how: (seen.append(len(pixels)), encode(pixels, **how))[1],
+    )
+    score(model, records, rerank=2)
+    assert sum(seen) == len(records)
+
+
+def test_states_in_half_precision_score_nearly_the_same(records: list[CaptionedMedia]) -> None:
+    model = tiny_model()
+    whole, half = (score(model, records, rerank=100, half_states=on) for on in (False, True))
+    torch.testing.assert_close(half.media_to_text, whole.media_to_text, rtol=0, atol=0.05)
+    assert not torch.equal(half.media_to_text, whole.media_to_text)
+
+
+def test_states_leave_nothing_on_the_disk(
+    records: list[CaptionedMedia], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "states"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    sizes: list[int] = []
+    score(
+        tiny_model(),
+        records,
+        progress=lambda *_: sizes.append(sum(f.stat().st_size for f in folder.rglob("*.bin"))),
+    )
+    assert set(sizes) == {len(records) * 5 * 24 * 8}  # 5 tokens of width 24 in float64
+    assert list(folder.iterdir()) == []
+
+
+def test_a_full_disk_is_told_before_it_is_full(
+    records: list[CaptionedMedia], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = shutil.disk_usage(".")._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: full)
+    with pytest.raises(UserError, match=r"0\.0 GB free, but .* TMPDIR .* evaluation\.half_states"):
+        score(tiny_model(), records)
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -148,7 +148,9 @@ def test_the_batch_size_counts_frames(
     seen: list[int] = []
     encode = backbone.encode_image
     monkeypatch.setattr(
-        backbone, "encode_image", lambda x: (seen.append(x.shape[0] * x.shape[1]), encode(x))[1]
+        backbone,
+        "encode_image",
+        lambda x, **how: (seen.append(x.shape[0] * x.shape[1]), encode(x, **how))[1],
     )
     score(model, records, batch_size=7)
     assert max(seen) == 2 * FRAMES

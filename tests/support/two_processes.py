@@ -1,7 +1,8 @@
 """One of two processes that share a batch; `python two_processes.py FOLDER` with RANK set.
 
-Process 0 first computes alone what the two then compute together. Results are left as
-FOLDER/alone.pt, FOLDER/0.pt and FOLDER/1.pt for tests/tasks/test_two_processes.py.
+Process 0 first computes alone what the two then compute together: training steps and an
+evaluation. Results are left as FOLDER/alone.pt, FOLDER/0.pt and FOLDER/1.pt for
+tests/tasks/test_two_processes.py.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
-from tiny_blip import batch, tiny_model
+from PIL import Image
+from tiny_blip import COLOURS, SIZE, THINGS, batch, tiny_model, tiny_tokenizer
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from aurora_vl.data.records import CaptionedMedia
+from aurora_vl.evaluation.retrieval import evaluate_retrieval
 from aurora_vl.tasks.retrieval import RetrievalSettings, RetrievalTask
 
 CASES = [  # method, ice, momentum, queue, videos instead of pictures
@@ -28,6 +33,7 @@ CASES = [  # method, ice, momentum, queue, videos instead of pictures
 ]
 # Pictures of 16 pairs, 8 a process; some come twice in one process, some in both.
 INDEX = [0, 1, 2, 2, 3, 4, 5, 6, 7, 8, 0, 9, 10, 11, 3, 11]
+CAPTIONS = [2, 0, 1, 3, 1]  # of each picture
 STEPS = 3
 RATE = 0.02
 
@@ -72,14 +78,41 @@ def run(case: tuple[str, str, float | None, int, bool], rank: int | None) -> dic
     return {"steps": steps, "state": task.state_dict()}
 
 
+def evaluated(folder: Path) -> dict[str, Any]:
+    """Scores of a gallery of five pictures with seven captions."""
+    records = [
+        CaptionedMedia(
+            str(number),
+            folder / f"{number}.png",
+            "image",
+            tuple(f"a {COLOURS[number % 4]} {thing}" for thing in THINGS[:count]),
+        )
+        for number, count in enumerate(CAPTIONS)
+    ]
+    result = evaluate_retrieval(
+        tiny_model("aurora"), tiny_tokenizer(), records, rerank=2, batch_size=2
+    )
+    scores = result.media_to_text, result.text_to_media
+    return {"scores": scores, "metrics": result.metrics}
+
+
+def computed(rank: int | None, folder: Path) -> dict[str, Any]:
+    """All cases of training and the evaluation."""
+    return {"training": [run(case, rank) for case in CASES], "evaluation": evaluated(folder)}
+
+
 def main() -> None:
     """Run every case and leave the results."""
     folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
     torch.set_num_threads(1)
     if rank == 0:
-        torch.save([run(case, None) for case in CASES], folder / "alone.pt")
+        rng = np.random.default_rng(0)
+        for number in range(len(CAPTIONS)):
+            picture = Image.fromarray(rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8))
+            picture.save(folder / f"{number}.png")
+        torch.save(computed(None, folder), folder / "alone.pt")
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    torch.save([run(case, rank) for case in CASES], folder / f"{rank}.pt")
+    torch.save(computed(rank, folder), folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 

@@ -230,3 +230,16 @@ def test_mistakes_are_named(model: Any) -> None:
         AnsweringSettings(label_smoothing=1.5)
     with pytest.raises(TypeError, match="BlipForRetrieval is no question answering backbone"):
         answering_backbone(tiny_model())
+
+
+def test_a_step_asks_no_tensor_for_its_value(model: Any) -> None:
+    """On shapes alone, reading a value is an error, as it would wait on a GPU."""
+    task = QuestionAnsweringTask(model.train(), AnsweringSettings()).to("meta")
+    ids = torch.ones(2, 5, dtype=torch.long, device="meta")
+    answers = torch.ones(3, 4, dtype=torch.long, device="meta")
+    pixels = torch.zeros(2, 3, SIZE, SIZE, dtype=torch.float64, device="meta")
+    counts = torch.zeros(2, dtype=torch.long, device="meta")
+    weights = torch.ones(3, dtype=torch.float64, device="meta")
+    loss = task(pixels, ids, ids, answers, answers, counts, weights)["loss"]
+    loss.backward()
+    assert loss.shape == ()

@@ -1,4 +1,7 @@
-"""Two processes with 8 pairs each compute what one computes with 16, through DDP over gloo."""
+"""Two processes with 8 pairs each compute what one computes with 16, through DDP over gloo.
+
+So do two that share a gallery and its captions.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,7 @@ def close(one: Any, two: Any) -> None:
 
 @pytest.mark.parametrize("case", range(len(CASES)), ids=CASES)
 def test_losses_and_gradients(results: Any, case: int) -> None:
-    alone, first, second = (result[case]["steps"] for result in results)
+    alone, first, second = (result["training"][case]["steps"] for result in results)
     for (losses, gradients), one, two in zip(alone, first, second, strict=True):
         for name, value in losses.items():
             close((one[0][name] + two[0][name]) / 2, value)
@@ -63,7 +66,14 @@ def test_losses_and_gradients(results: Any, case: int) -> None:
 
 @pytest.mark.parametrize("case", range(len(CASES)), ids=CASES)
 def test_queue_averages_and_weights_afterwards(results: Any, case: int) -> None:
-    alone, first, second = (result[case]["state"] for result in results)
+    alone, first, second = (result["training"][case]["state"] for result in results)
     assert set(QUEUE) <= set(alone)
     close(dict(first), dict(alone))
     close(dict(second), dict(alone))
+
+
+def test_scores_of_a_shared_gallery(results: Any) -> None:
+    alone, first, second = (result["evaluation"] for result in results)
+    for together in (first, second):
+        close(together["scores"], alone["scores"])
+        assert together["metrics"] == alone["metrics"]

@@ -390,3 +390,15 @@ def test_a_limit_on_training_media(make_recipe: MakeRecipe) -> None:
     assert parts[99].train == whole.train
     other = read_splits(make_recipe("data.limit=5", "training.seed=7"))
     assert {record.media_id for record in other.train} != media[5]
+
+
+def test_layers_computed_again_train_to_the_same_adapter(make_recipe: MakeRecipe) -> None:
+    kept = make_recipe("training.epochs=1", output="kept")
+    again = make_recipe("training.epochs=1", "training.recompute=[vision, text]", output="again")
+    for recipe in (kept, again):
+        train(recipe)
+    one, other = (
+        load_file(recipe.output / "adapter" / "adapter_model.safetensors")
+        for recipe in (kept, again)
+    )
+    torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)

@@ -1,10 +1,10 @@
 """Two-stage retrieval: features order all candidates, matching re-orders the best of them.
 
-Media are streamed twice, for their features and, grouped by medium, for matching, so memory does
+Media are decoded and encoded once; their states wait in a file for the second stage, so memory does
 not grow with patches of the gallery. A pair that both directions ask for is matched once, and a
 medium's keys and values are computed once for all its texts. For frame-aware attention a video's
 keys are kept unscaled and multiplied for some texts at a time (DESIGN.md 7.12). Scores equal those
-of the plain loop over pairs.
+of the plain loop over pairs. Several processes share media and texts and come to one result.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from aurora_vl.data.transforms import ImageTransform, to_model_input
 from aurora_vl.errors import UserError
 from aurora_vl.evaluation.matching import match_texts
 from aurora_vl.evaluation.recall import ranks, retrieval_metrics
+from aurora_vl.evaluation.states import StoredStates, stored_states
+from aurora_vl.tasks.distributed import gather_own, own_rows, sum_over_processes
 from aurora_vl.tasks.retrieval import backbone_of
 from aurora_vl.tasks.video import frame_key_scale
 
@@ -63,6 +65,7 @@ def evaluate_retrieval(
     frames: int = 8,
     frame_aware: bool = True,
     workers: int = 0,
+    half_states: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> RetrievalResult:
     """Score a split of pictures, or of videos, in both directions.
@@ -78,11 +81,13 @@ def evaluate_retrieval(
         frames: taken of a video.
         frame_aware: whether the keys of a video's frames are scaled by their likeness to the text.
         workers: processes that decode media.
-        progress: called with (media matched, media in all).
+        half_states: keep the media's states in float16 between the stages: half the room on disk,
+            and scores that may order near-ties otherwise.
+        progress: called with (media matched, media in all), of this process's.
 
     Raises:
-        UserError: no record has a caption, pictures stand beside videos, a file is damaged, or
-            scores are not finite.
+        UserError: no record has a caption, pictures stand beside videos, a file is damaged, there
+            is no room for the states, or scores are not finite.
     """
     kinds = {record.kind for record in records}
     if len(kinds) > 1:
@@ -93,10 +98,12 @@ def evaluate_retrieval(
         texts, owners = caption_table(records, max_words)
         if not texts:
             raise UserError("the scored split has no captions; give it some to be found by.")
-        stage = _TwoStage(model, tokenizer, texts, batch_size, frame_aware, workers)
+        aware = frames if frame_aware and "video" in kinds else 0
+        stage = _TwoStage(model, tokenizer, texts, batch_size, aware, workers)
         media = MediaSet(records, ImageTransform(stage.image_size, frames=frames))
-        cosine = stage.cosines(media)
-        m2t, t2m = stage.matched(media, cosine, rerank, score, progress)
+        with stored_states(len(own_rows(len(records))), half=half_states) as store:
+            cosine = stage.cosines(media, store if rerank else None)
+            m2t, t2m = stage.matched(cosine, store, rerank, score, progress)
     finally:
         model.train(was_training)
     owned: list[list[int]] = [[] for _ in records]
@@ -117,12 +124,12 @@ class _TwoStage:
         tokenizer: Any,
         texts: Sequence[str],
         batch_size: int,
-        frame_aware: bool,
+        aware_frames: int,
         workers: int,
     ) -> None:
         self.backbone = backbone_of(model)
         self.batch_size = batch_size
-        self.frame_aware = frame_aware
+        self.aware_frames = aware_frames  # of a video whose keys are scaled; 0 for none
         self.workers = workers
         self.device = next(model.parameters()).device
         self.dtype = next(model.parameters()).dtype
@@ -144,31 +151,36 @@ class _TwoStage:
         """In float32 or the model's wider type."""
         dtype = torch.promote_types(self.dtype, torch.float32)
         width = self.backbone.config.image_text_hidden_size
-        features = torch.empty(len(self.lengths), width, dtype=dtype, device=self.device)
-        for rows in self.lengths.argsort().split(self.batch_size):
-            features[rows] = self.backbone.encode_text(*self._texts(rows))[1].to(dtype)
-        return features
+        own = torch.tensor(own_rows(len(self.lengths)), dtype=torch.long)
+        features = torch.empty(len(own), width, dtype=dtype, device=self.device)
+        shortest_first = self.lengths[own].argsort()
+        for places in shortest_first.split(self.batch_size) if len(own) else ():
+            texts = self._texts(own[places])
+            features[places] = self.backbone.encode_text(*texts)[1].to(dtype)
+        return gather_own(features, len(self.lengths))
 
-    def _pixels(self, media: MediaSet, rows: Sequence[int] | None = None) -> Iterator[Tensor]:
-        """Batches (B, 3, S, S) or (B, T, 3, S, S) of the given media."""
-        subset: Dataset[Tensor] = media if rows is None else Subset(media, rows)
+    def _pixels(self, media: MediaSet) -> Iterator[Tensor]:
+        """Batches (B, 3, S, S) or (B, T, 3, S, S) of this process's media."""
+        subset: Dataset[Tensor] = Subset(media, own_rows(len(media)))
         video = any(record.kind == "video" for record in media.records)
         at_once = max(1, self.batch_size // (media.transform.frames if video else 1))
         for batch in DataLoader(subset, at_once, num_workers=self.workers):
             yield to_model_input(batch.to(self.device), dtype=self.dtype)
 
-    def cosines(self, media: MediaSet) -> Tensor:
-        """First-stage scores (M, T) on the host."""
-        parts = []
+    def cosines(self, media: MediaSet, store: StoredStates | None) -> Tensor:
+        """First-stage scores (M, T) on the host; this process's media's states go to the store."""
+        parts = [self.text_features.new_empty(0, len(self.lengths))]
         for pixels in self._pixels(media):
-            features = self.backbone.encode_image(pixels)[1].to(self.text_features.dtype)
-            parts.append((features @ self.text_features.T).cpu())
-        return _finite(torch.cat(parts))
+            states, features = self.backbone.encode_image(pixels, features_only=store is None)
+            parts.append(features.to(self.text_features.dtype) @ self.text_features.T)
+            if store is not None:
+                store.append(states)
+        return _finite(gather_own(torch.cat(parts), len(media)).cpu())
 
     def matched(
         self,
-        media: MediaSet,
         cosine: Tensor,
+        store: StoredStates,
         rerank: int,
         score: Score,
         progress: Callable[[int, int], None] | None,
@@ -178,36 +190,49 @@ class _TwoStage:
         for_media, for_texts = torch.zeros(2, count, texts, dtype=torch.bool).unbind()
         for_media.scatter_(1, cosine.topk(min(rerank, texts), 1).indices, True)
         for_texts.scatter_(0, cosine.topk(min(rerank, count), 0).indices, True)
-        needed = for_media | for_texts
-        cosine = cosine.double()
-        pairs = torch.zeros_like(cosine)
-        rows = [int(row) for row in needed.any(1).nonzero()[:, 0]]
-        done = 0
-        for pixels in self._pixels(media, rows) if rows else ():
-            states, _ = self.backbone.encode_image(pixels)
-            frames = pixels.shape[1] if self.frame_aware and pixels.ndim == 5 else 0
-            for state in states:
-                row = rows[done]
-                columns = needed[row].nonzero()[:, 0]
-                pairs[row, columns] = _finite(self._match(state[None], columns, frames))
-                if score == "itm+itc":
-                    pairs[row, columns] += cosine[row, columns]
-                done += 1
-                if progress is not None:
-                    progress(done, len(rows))
-        below = cosine + (pairs.min() - 2.0)  # a cosine is at most 1: below every matched pair
-        m2t, t2m = (torch.where(chosen, pairs, below) for chosen in (for_media, for_texts))
-        return m2t, t2m.T.contiguous()
+        rows, columns = (for_media | for_texts).nonzero(as_tuple=True)  # (P,) pairs by medium
+        scores = self._pair_scores(rows, columns, count, store, progress)
+        if score == "itm+itc":
+            scores = scores + cosine[rows, columns].double()
+        # A cosine is at most 1: those that were not matched come below every pair that was.
+        below = float(scores.min()) - 2.0 if len(scores) else 0.0
+        m2t, t2m = cosine.double() + below, cosine.T.double() + below
+        asked, asking = for_media[rows, columns], for_texts[rows, columns]
+        m2t[rows[asked], columns[asked]] = scores[asked]
+        t2m[columns[asking], rows[asking]] = scores[asking]
+        return m2t, t2m.contiguous()
 
-    def _match(self, state: Tensor, columns: Tensor, frames: int) -> Tensor:
-        """Matching logits of one medium (1, N, d) with the given texts, float64 on the host.
+    def _pair_scores(
+        self,
+        rows: Tensor,
+        columns: Tensor,
+        media: int,
+        store: StoredStates,
+        progress: Callable[[int, int], None] | None,
+    ) -> Tensor:
+        """Matching logits (P,) of the pairs, which stand medium by medium, each process's own."""
+        scores = torch.zeros(len(rows), dtype=torch.float64)
+        ends = torch.bincount(rows, minlength=media).cumsum(0).tolist()
+        asked = [
+            (place, slice(ends[row - 1] if row else 0, ends[row]))
+            for place, row in enumerate(own_rows(media))
+        ]
+        asked = [(place, pairs) for place, pairs in asked if pairs.start < pairs.stop]
+        store.finish()
+        for done, (place, pairs) in enumerate(asked, start=1):
+            state = store.read(place).to(self.device, self.dtype)
+            scores[pairs] = self._match(state, columns[pairs])
+            if progress is not None:
+                progress(done, len(asked))
+        return _finite(sum_over_processes(scores.to(self.device)).cpu())
 
-        With `frames` above 0 the keys of each of the video's frames are scaled for each text.
-        """
+    def _match(self, state: Tensor, columns: Tensor) -> Tensor:
+        """Matching logits of one medium (1, N, d) with the given texts, float64 on the host."""
         scale = None
-        if frames:
-            seen = self.backbone.frame_features(state, frames)[0].to(self.text_features.dtype)
-            scale = frame_key_scale(self.text_features[columns] @ seen.T, state.shape[1])
+        if self.aware_frames:
+            seen = self.backbone.frame_features(state, self.aware_frames)[0]  # (T, D)
+            similarity = self.text_features[columns] @ seen.T.to(self.text_features.dtype)
+            scale = frame_key_scale(similarity, state.shape[1])
         return match_texts(
             self.backbone,
             self.backbone.cross_keys(state),

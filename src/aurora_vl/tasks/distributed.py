@@ -26,6 +26,30 @@ def gather(tensor: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+def own_rows(total: int) -> list[int]:
+    """The numbers below `total` that are this process's: every W-th from its rank on."""
+    return list(range(rank(), total, world_size()))
+
+
+def gather_own(tensor: Tensor, total: int) -> Tensor:
+    """All (total, ...) rows in their order, of each process's `own_rows`; without a gradient."""
+    if world_size() == 1:
+        return tensor
+    share = -(-total // world_size())
+    padded = tensor.new_zeros(share, *tensor.shape[1:])
+    padded[: len(tensor)] = tensor
+    parts = gather(padded).view(world_size(), share, *tensor.shape[1:])
+    return parts.transpose(0, 1).flatten(0, 1)[:total]
+
+
+def sum_over_processes(tensor: Tensor) -> Tensor:
+    """The sum of all processes' tensors of one shape, without a gradient."""
+    if world_size() > 1:
+        tensor = tensor.detach().clone()
+        dist.all_reduce(tensor)
+    return tensor
+
+
 def gather_with_gradient(tensor: Tensor) -> Tensor:
     """All processes' rows, (W * B, ...); gradients flow back to the process each row came from."""
     if world_size() == 1:

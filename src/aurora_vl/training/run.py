@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 import yaml
+from accelerate import PartialState
 from peft import PeftModel
 from pydantic import ValidationError
 from torch import nn
@@ -33,6 +34,7 @@ from aurora_vl.data.media import require_kind, require_media, without_missing
 from aurora_vl.data.records import R, Splits
 from aurora_vl.data.world.writing import WorldSpec, ensure_world
 from aurora_vl.errors import UserError
+from aurora_vl.modeling.recomputing import recompute_layers
 from aurora_vl.progress import progress_bar
 from aurora_vl.tasks.distributed import gather, rank
 from aurora_vl.training.building import (
@@ -128,6 +130,7 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
     splits = read_data(recipe)
     set_seed(recipe.training.seed)
     model = build_model(recipe)
+    recompute_layers(model, recipe.training.recompute)
     tokenizer = build_tokenizer(recipe)
     trainer = _trainer(recipe, model, tokenizer, splits)
     if rank() == 0:
@@ -169,8 +172,9 @@ def evaluate(
     outcome = _score(recipe, model, build_tokenizer(recipe), splits)
     content = _metrics(recipe, model, outcome, splits, time.perf_counter() - start)
     content["trainable_parameters"] = 0 if adapter is None else _adapter_numbers(adapter)
-    _write_predictions(folder, outcome)
-    write_text(folder / "metrics.json", json.dumps(content, indent=1) + "\n")
+    if rank() == 0:
+        _write_predictions(folder, outcome)
+        write_text(folder / "metrics.json", json.dumps(content, indent=1) + "\n")
     return content
 
 
@@ -400,4 +404,6 @@ def _evaluation_name(adapter: Path | None) -> str:
 
 
 def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """This process's device; under torchrun the processes find each other here."""
+    device: torch.device = PartialState(cpu=not torch.cuda.is_available()).device
+    return device

@@ -151,7 +151,9 @@ class TrainingSection(Section):
     over which the learning rate rises: all maps read the same factors, whose first large steps
     otherwise move every layer the same way at once, and some seeds never recover;
     `validations` counts how often a run is validated and checkpointed, the last step included;
-    without `checkpoints` the last state is kept instead of the best one.
+    without `checkpoints` the last state is kept instead of the best one. `recompute` names parts
+    (vision, text) whose layers are computed again in the backward pass (gradient checkpointing):
+    less memory, more time, the same result.
     """
 
     epochs: int = Field(6, ge=1)
@@ -165,6 +167,7 @@ class TrainingSection(Section):
     precision: Literal["float32", "bfloat16"] = "float32"
     validations: int = Field(10, ge=1)
     checkpoints: bool = True
+    recompute: tuple[Literal["vision", "text"], ...] = ()
     output: Path | None = None
 
 
@@ -172,6 +175,8 @@ class EvaluationSection(Section):
     """`rerank` candidates go from the first stage (features) to the second (matching).
 
     `score` is what orders them there: itm, the matching logit alone, or itm+itc, plus the cosine.
+    Between the stages the media's states wait in a temporary file (TMPDIR says where), with
+    `half_states` in float16: half its size, but then near-ties may be ranked otherwise.
 
     Questions are answered by `inference`: rank chooses among the `rerank` answers whose first token
     is likeliest, of a list: `answer_list` (a JSON list of texts), else the data set's own, else the
@@ -185,6 +190,7 @@ class EvaluationSection(Section):
     rerank: int = Field(128, ge=0)
     score: Literal["itm", "itm+itc"] = "itm+itc"
     batch_size: int = Field(64, ge=1)
+    half_states: bool = False
     inference: Literal["rank", "generate"] = "rank"
     answer_list: Path | None = None
     answers: int = Field(3128, ge=1)

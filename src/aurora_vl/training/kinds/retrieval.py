@@ -127,6 +127,7 @@ class RetrievalKind(TaskKind[CaptionedMedia]):
             frames=recipe.data.frames,
             frame_aware=recipe.switches.frame_aware_evaluation,
             workers=recipe.data.workers,
+            half_states=settings.half_states,
             progress=progress,
         )
         return RetrievalOutcome(result, records)
