@@ -20,10 +20,11 @@ def step(
     model = tiny_model(method, dropout=0.3)
     recompute_layers(model, parts)
     runs: Counter[type] = Counter()
-    for layer in model.modules():
-        if isinstance(layer, (BlipVisionLayer, BlipTextLayer)):
-            inner = layer.mlp if isinstance(layer, BlipVisionLayer) else layer.intermediate
-            inner.register_forward_pre_hook(lambda *_, kind=type(layer): runs.update([kind]))
+    for kind, inner in ((BlipVisionLayer, "mlp"), (BlipTextLayer, "intermediate")):
+        for layer in (m for m in model.modules() if isinstance(m, kind)):
+            getattr(layer, inner).register_forward_pre_hook(
+                lambda *_, kind=kind: runs.update([kind])
+            )
     task = RetrievalTask(model, RetrievalSettings(queue=8, ramp_steps=0)).train()
     torch.manual_seed(3)
     losses = task(**batch([0, 1, 2, 0]))

@@ -46,7 +46,7 @@ _COLOURS = ("red", "green", "blue", "black", "white", "yellow")
 
 
 def contenders(
-    setup: Setup, candidates: int = CANDIDATES, media: int = 1, *, plain_candidates: int | None
+    setup: Setup, candidates: int, media: int = 1, *, plain_candidates: int | None
 ) -> dict[str, Callable[[], Tensor]]:
     """Both forms of the second stage: each call gives matching logits (media, candidates).
 
@@ -134,7 +134,7 @@ def _pair_rows(
     job: str, setup: Setup, repeats: int, plain_candidates: int | None = None
 ) -> list[Row]:
     """Both forms' seconds and operations a pair, after a comparison of their scores."""
-    forms = contenders(setup, plain_candidates=plain_candidates)
+    forms = contenders(setup, CANDIDATES, plain_candidates=plain_candidates)
     scores, gflop = {}, {}
     for name, form in forms.items():
         with counting() as counter:

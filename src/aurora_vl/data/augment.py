@@ -92,7 +92,8 @@ class Augment:
 
         Args:
             pixels: float (B, 3, H, W) or, for videos, (B, T, 3, H, W), in [0, 1].
-            seeds: int64 (B,): the only source of randomness, one per item.
+            seeds: int64 (B,): the only source of randomness, one per item. They are read on the
+                host, before anything is computed.
 
         Returns:
             A tensor of the same shape in [0, 1]; row b depends on pixels[b] and seeds[b] alone.
@@ -131,8 +132,9 @@ class Augment:
             rows = np.flatnonzero(chosen == index)
             if operation.name == "identity" or not len(rows):
                 continue
-            at = torch.from_numpy(rows).to(video.device)
-            amount = torch.from_numpy(strength[rows]).to(video.device, video.dtype)
+            at = torch.from_numpy(rows).to(video.device, non_blocking=True)
+            amount = torch.from_numpy(strength[rows]).to(video.dtype)
+            amount = amount.to(video.device, non_blocking=True)
             result[at] = _OPERATIONS[operation.name](video[at], amount).clamp(0.0, 1.0)
         return result
 
@@ -149,7 +151,7 @@ def _kornia() -> Any:
 
 
 def _column(per_item: np.ndarray, video: Tensor) -> Tensor:
-    return torch.from_numpy(per_item).to(video.device).view(-1, 1, 1, 1, 1)
+    return torch.from_numpy(per_item).to(video.device, non_blocking=True).view(-1, 1, 1, 1, 1)
 
 
 # Each operation: (n, T, 3, H, W) and a strength per item (n,) -> the same shape.
@@ -187,7 +189,8 @@ def _warp(linear_and_shift: Callable[[Tensor, int, int], Tensor]) -> Callable[..
     def apply(video: Tensor, amount: Tensor) -> Tensor:
         h, w = video.shape[-2:]
         matrix = linear_and_shift(amount, h, w)
-        centre = video.new_tensor([(w - 1) / 2, (h - 1) / 2])
+        centre = torch.tensor([(w - 1) / 2, (h - 1) / 2], dtype=video.dtype)
+        centre = centre.to(video.device, non_blocking=True)
         moved = centre - matrix[:, :, :2] @ centre  # keeps the centre where it is
         matrix = torch.cat([matrix[:, :, :2], (matrix[:, :, 2] + moved).unsqueeze(-1)], dim=-1)
         frames = video.flatten(0, 1)

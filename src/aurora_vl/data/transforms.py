@@ -136,6 +136,9 @@ def to_model_input(
         if seeds is None:
             raise ValueError("augment needs the items' seeds")
         unit = augment(unit, seeds)
-    mean = unit.new_tensor(IMAGE_MEAN).view(3, 1, 1)
-    std = unit.new_tensor(IMAGE_STD).view(3, 1, 1)
+    # Without waiting for a GPU to finish what it was given before.
+    mean, std = (
+        torch.tensor(values).view(3, 1, 1).to(unit.device, non_blocking=True)
+        for values in (IMAGE_MEAN, IMAGE_STD)
+    )
     return ((unit - mean) / std).to(dtype)

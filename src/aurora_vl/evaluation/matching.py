@@ -7,7 +7,7 @@ from torch import Tensor
 
 from aurora_vl.modeling.blip import BlipForRetrieval, CrossKeys
 
-TEXTS_AT_ONCE = 128
+TEXTS_AT_ONCE = 64
 SCALED_BYTES = {"cpu": 2**28, "cuda": 2**31}
 """Of one video's keys, multiplied for several texts."""
 
