@@ -11,8 +11,7 @@ import pytest
 from command_line import run_process
 from PIL import Image, ImageDraw
 
-PICTURES = 66
-
+PICTURES = 100
 
 COLOURS = {
     "red": (205, 35, 45),
@@ -112,26 +111,38 @@ def folder(tmp_path: Path) -> Path:
     for split in ("train", "val", "test"):  # one set, to be learnt by heart
         (tmp_path / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
     (tmp_path / "mine.yaml").write_text(
-        "data: {kind: jsonl, annotations: ., media: ., augmentation: none, crop: 1}\n"
-        "adapter: {rank: 32, dropout: 0}\n"
-        "objective: {queue: 0, momentum: 0.9}\n"
-        "training: {epochs: 80, batch_size: 33, validations: 3}\n"
+        "data: {kind: jsonl, annotations: ., media: .}\n"
+        "adapter: {rank: 32}\n"
+        "training: {epochs: 80, batch_size: 32, validations: 3}\n"
     )
     return tmp_path
 
 
 @pytest.mark.slow
-def test_training_recall_rises_to_nearly_100(folder: Path) -> None:
+def test_training_recall_rises_with_nothing_else_set(folder: Path) -> None:
     checked = run_process("check-data", "mine.yaml", "--full", "--json", folder=folder)
     assert checked.status == 0, checked.err
     assert (checked.json["decoded"], checked.json["overlap"]["train/test"]) == (PICTURES, PICTURES)
-    trained = run_process("train", "mine.yaml", folder=folder)
+    assert _scores(folder)["r_mean"] > 60
+
+
+@pytest.mark.slow
+def test_training_recall_rises_to_nearly_100(folder: Path) -> None:
+    """Whole pictures instead of random crops, and no dropout: nothing is in the way of learning."""
+    scores = _scores(folder, "data.augmentation=none", "data.crop=1", "adapter.dropout=0")
+    assert scores["r_mean"] > 90
+    assert scores["t2i_r10"] > 97
+
+
+def _scores(folder: Path, *settings: str) -> dict[str, float]:
+    """Train, and score the same pictures with the adapter."""
+    trained = run_process("train", "mine.yaml", *settings, folder=folder)
     assert trained.status == 0, trained.err
-    adapter = "runs/mine/adapter"
-    scored = run_process("evaluate", "mine.yaml", "--adapter", adapter, "--json", folder=folder)
-    assert scored.status == 0, scored.err
-    assert scored.json["metrics"]["r_mean"] > 90
-    assert scored.json["metrics"]["t2i_r10"] > 97
     history = json.loads((folder / "runs/mine/history.json").read_text())
     rising = [entry["eval_r_mean"] for entry in history if "eval_r_mean" in entry]
     assert rising[0] < rising[-1]
+    adapter = "runs/mine/adapter"
+    scored = run_process("evaluate", "mine.yaml", "--adapter", adapter, "--json", folder=folder)
+    assert scored.status == 0, scored.err
+    scores: dict[str, float] = scored.json["metrics"]
+    return scores
