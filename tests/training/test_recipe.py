@@ -42,8 +42,8 @@ def path(tmp_path: Path) -> Path:
         (
             OWN + "evaluation: {re_rank: 3}\n",
             "FILE: unknown key 'evaluation.re_rank'; known there: answer_list, answers, "
-            "attend_padding, batch_size, beams, frame_aware_evaluation, inference, max_tokens, "
-            "metric, rerank, score, split.",
+            "attend_padding, batch_size, beams, frame_aware_evaluation, half_states, inference, "
+            "max_tokens, metric, rerank, score, split.",
         ),
         (
             "data: {kind: world, world: {sead: 1}}\n",
