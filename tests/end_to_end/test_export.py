@@ -11,7 +11,7 @@ import torch
 from command_line import run_in_process
 from peft import PeftModel
 from torch import Tensor
-from without_us import RETRIEVAL, run_without_us
+from without_us import ANSWERS, RETRIEVAL, run_without_us
 
 import aurora_vl
 
@@ -106,3 +106,47 @@ def test_the_demos_adapter_with_gates_is_refused(runs: Path, tmp_path: Path) -> 
         assert outcome.err.count("\n") == 1
         assert "train again with adapter.gqt=off" in outcome.err
     assert not any(tmp_path.iterdir())
+
+
+def test_the_question_demos_adapter_as_a_lora(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Encoders and answer decoder: the loss of an answer by their class, and its answer."""
+    run = tmp_path / "run"
+    places = (f"training.output={run}", f"data.annotations={tmp_path / 'world'}")
+    settings = ("adapter.gqt=off", "training.epochs=1", *SMALL[:3], *SMALL[4:], *places)
+    assert run_in_process("train", "demo-vqa", *settings).status == 0
+    outcome = run_in_process("export", run / "adapter", tmp_path / "lora", "--to", "lora")
+    assert outcome.status == 0, outcome.err
+    monkeypatch.chdir(tmp_path)
+    exec(outcome.out.split('python -c "')[1].split('"')[0])  # writes the folder ./mini
+
+    tokenizer = aurora_vl.load_tokenizer("mini")
+    frozen = aurora_vl.load("mini", task="vqa", dtype=torch.float64)
+    again = aurora_vl.load("mini", task="vqa", dtype=torch.float64)
+    tuned: Any = PeftModel.from_pretrained(again, str(run / "adapter")).eval().get_base_model()
+    ids = tokenizer(["what is left of the star"], return_tensors="pt").input_ids
+    answers = tokenizer(["red square"], return_tensors="pt").input_ids
+    answers[:, 0] = frozen.config.text_config.bos_token_id
+    pixels = inputs()[0][:1]
+    asked = ids.clone()
+    asked[:, 0] = frozen.config.text_config.enc_token_id
+    given = {"pixel_values": pixels, "input_ids": asked}
+    calls = {
+        "loss": {**given, "labels": answers},
+        "answer": {**given, "max_new_tokens": 6, "num_beams": 2, "do_sample": False},
+    }
+    found, faults = run_without_us(
+        tmp_path / "job", ANSWERS, tmp_path / "mini", calls, tmp_path / "lora"
+    )
+    assert faults == []
+
+    @torch.no_grad()
+    def loss(model: Any) -> Tensor:
+        logits = model(pixels, ids, None, answers)[:, :-1]
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), answers[:, 1:].flatten())
+
+    assert (loss(tuned) - loss(frozen)).abs() > 1e-3
+    torch.testing.assert_close(found["loss"], loss(tuned), rtol=1e-10, atol=1e-10)
+    expected = tuned.generate(pixels, ids, max_new_tokens=6, num_beams=2)
+    assert found["answer"].equal(expected)

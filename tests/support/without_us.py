@@ -54,7 +54,8 @@ def call_theirs(
     Args:
         model: `RETRIEVAL` or `ANSWERS`.
         backbone: a folder that class loads.
-        calls: keyword arguments by call; `ANSWERS` generates ids.
+        calls: keyword arguments by call; `ANSWERS` generates ids, or gives
+            the loss of `labels`.
         adapter: an adapter's folder.
 
     Returns:
@@ -70,7 +71,10 @@ def call_theirs(
     if model == RETRIEVAL:
         outputs = {name: made(**given).itm_score for name, given in calls.items()}
     else:
-        outputs = {name: made.generate(**given) for name, given in calls.items()}
+        outputs = {
+            name: made(**given).loss if "labels" in given else made.generate(**given)
+            for name, given in calls.items()
+        }
     return outputs, sorted({*report["missing_keys"], *report["unexpected_keys"]})
 
 
