@@ -11,46 +11,15 @@ from typing import Any
 
 import pytest
 import torch
+from adapter_checks import close, differs, flags, frozen_but, weights
 from peft import PeftModel, get_peft_model, inject_adapter_in_model
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from aurora_vl.tuner import AuroraLayer, AuroraQueryGate, count_numbers
 from aurora_vl.tuner.layout import BlockLayout
 from aurora_vl.tuner.lora_export import read_adapter, write_lora
 from aurora_vl.tuner.targets import sharing_group
-
-
-def flags(model: nn.Module, adapter: str) -> set[bool]:
-    """The requires_grad of everything that belongs to an adapter."""
-    found = {
-        parameter.requires_grad
-        for name, parameter in model.named_parameters()
-        if name.endswith(f".{adapter}") or f".{adapter}." in name
-    }
-    assert found, adapter
-    return found
-
-
-def frozen_but(model: nn.Module, *adapters: str) -> bool:
-    """Whether exactly the given adapters train."""
-    endings = tuple(f".{adapter}" for adapter in adapters)
-    return all(
-        parameter.requires_grad == (name.endswith(endings) if endings else False)
-        for name, parameter in model.named_parameters()
-    )
-
-
-def weights(model: nn.Module) -> dict[str, Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-
-
-def close(one: Tensor, other: Tensor) -> None:
-    torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
-
-
-def differs(one: Tensor, other: Tensor) -> bool:
-    return bool((one - other).abs().max() > 1e-4)
 
 
 def test_starts_as_the_frozen_model(family: Any, core: str) -> None:
@@ -163,6 +132,9 @@ def test_merge_and_unload_leaves_the_plain_model(family: Any, core: str) -> None
     assert set(merged.state_dict()) == set(family.build().state_dict())
     close(family.call(merged), expected)
     assert differs(family.call(family.build()), expected)
+    again = family.build()
+    again.load_state_dict(merged.state_dict())
+    assert torch.equal(family.call(again), family.call(merged))
 
 
 def test_safe_merge_refuses_a_broken_adapter(family: Any) -> None:
@@ -212,47 +184,6 @@ def test_saved_again_it_is_the_same_file(family: Any, tmp_path: Path) -> None:
     assert a == b
 
 
-def test_two_adapters(family: Any, tmp_path: Path) -> None:
-    adapted = family.changed(core="cp")
-    frozen = family.call(family.build())
-    first = family.call(adapted)
-    adapted.add_adapter("second", family.config(r=3, core="tucker", init_weights=False))
-    adapted.eval()
-    assert torch.equal(family.call(adapted), first)
-    assert frozen_but(adapted, "default")
-    adapted.set_adapter("second")
-    second = family.call(adapted)
-    assert frozen_but(adapted, "second")
-    assert differs(first, second)
-    assert differs(second, frozen)
-    adapted.save_pretrained(str(tmp_path), save_embedding_layers=False)
-    loaded = PeftModel.from_pretrained(family.build(), str(tmp_path))
-    loaded.load_adapter(str(tmp_path / "second"), adapter_name="second")
-    assert torch.equal(family.call(loaded), first)
-    loaded.set_adapter("second")
-    assert torch.equal(family.call(loaded), second)
-    loaded.delete_adapter("default")
-    assert torch.equal(family.call(loaded), second)
-    assert not any("default" in name for name in loaded.state_dict())
-
-
-def test_two_active_adapters_add_up(family: Any) -> None:
-    adapted = family.changed()
-    adapted.add_adapter("second", family.config(r=3, core="tucker", init_weights=False))
-    adapted.base_model.set_adapter(["default", "second"])
-    assert frozen_but(adapted, "default", "second")
-    both = family.call(adapted.eval())
-    if not family.slots:
-        layer = next(m for m in adapted.modules() if isinstance(m, AuroraLayer))
-        x = torch.randn(2, layer.in_features).double()
-        deltas = layer.get_delta_weight("default") + layer.get_delta_weight("second")
-        close(layer(x), layer.base_layer(x) + x @ deltas.T)
-    adapted.merge_adapter()
-    close(family.call(adapted), both)
-    adapted.unmerge_adapter()
-    close(family.call(adapted), both)
-
-
 def test_disabled_it_is_the_frozen_model(family: Any) -> None:
     frozen = family.call(family.build())
     adapted = family.changed()
@@ -265,34 +196,6 @@ def test_disabled_it_is_the_frozen_model(family: Any) -> None:
     adapted.merge_adapter()
     with adapted.disable_adapter():
         close(family.call(adapted), frozen)
-
-
-def test_deleting(family: Any) -> None:
-    adapted = family.changed()
-    default = family.call(adapted)
-    adapted.add_adapter("second", family.config(init_weights=False))
-    adapted.add_adapter("third", family.config(init_weights=False))
-    adapted.delete_adapter("second")
-    assert torch.equal(family.call(adapted), default)
-    assert not any("second" in name for name in adapted.state_dict())
-    with pytest.raises(ValueError, match="second does not exist"):
-        adapted.delete_adapter("second")
-    adapted.merge_adapter()
-    with pytest.raises(ValueError, match="while they are merged"):
-        adapted.delete_adapter("default")
-    adapted.unmerge_adapter()
-    with pytest.warns(UserWarning, match="Setting active adapter to"):
-        adapted.delete_adapter("default")
-    assert adapted.active_adapters == ["third"]
-    assert all(
-        layer.active_adapters == ["third"]
-        for layer in adapted.modules()
-        if isinstance(layer, AuroraLayer)
-    )
-    assert frozen_but(adapted, "third")
-    adapted.delete_adapter("third")
-    rest = adapted.base_model.model  # peft's own methods fail without any adapter
-    close(family.call(rest), family.call(family.build()))
 
 
 def test_a_failed_first_adapter_leaves_the_model_alone(family: Any) -> None:
@@ -333,24 +236,25 @@ def _some_targets(family: Any) -> list[str]:
     return sorted({key.rpartition(".")[2] for key in adapted.peft_config["default"].target_blocks})
 
 
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
 @pytest.mark.parametrize("autocast", [True, False])
-def test_bfloat16(family: Any, autocast: bool, tmp_path: Path) -> None:
+def test_half_precision(family: Any, autocast: bool, half: torch.dtype, tmp_path: Path) -> None:
     expected = family.call(family.changed(gqt="off"))
     torch.manual_seed(1)
     adapted = get_peft_model(
-        family.build().bfloat16(),
+        family.build().to(half),
         family.config(init_weights=False, gqt="off"),
         autocast_adapter_dtype=autocast,
     ).eval()
-    kept = torch.float32 if autocast else torch.bfloat16
+    kept = torch.float32 if autocast else half
     assert {p.dtype for p in adapted.parameters() if p.requires_grad} == {kept}
     result = family.call(adapted)
-    assert result.dtype == torch.bfloat16
+    assert result.dtype == half
     assert (result - expected).norm() < 0.1 * expected.norm()
     family.call(adapted).float().square().sum().backward()
     adapted.save_pretrained(str(tmp_path), save_embedding_layers=False)
     loaded = PeftModel.from_pretrained(
-        family.build().bfloat16(), str(tmp_path), autocast_adapter_dtype=autocast
+        family.build().to(half), str(tmp_path), autocast_adapter_dtype=autocast
     )
     assert flags(loaded, "default") == {False}
     assert torch.equal(family.call(loaded), result)
@@ -422,60 +326,6 @@ def test_compiled_with_a_gate(families: dict[str, Any]) -> None:
     close(compiled(*states), gate(*states))
 
 
-def test_adapter_trains_as_asked_after_every_transition(family: Any, tmp_path: Path) -> None:
-    adapted = get_peft_model(family.build(), family.config())
-    assert frozen_but(adapted, "default")
-    adapted.add_adapter("second", family.config())
-    assert frozen_but(adapted, "default")
-    adapted.set_adapter("second")
-    assert frozen_but(adapted, "second")
-    adapted.save_pretrained(str(tmp_path), save_embedding_layers=False)
-    # Loading for inference must not freeze the adapter in training, nor its shared factors.
-    adapted.load_adapter(str(tmp_path / "second"), adapter_name="third")
-    assert frozen_but(adapted, "second")
-    adapted.load_adapter(str(tmp_path / "second"), adapter_name="fourth", is_trainable=True)
-    assert frozen_but(adapted, "second", "fourth")
-    adapted.set_adapter("third", inference_mode=True)
-    assert frozen_but(adapted)
-    adapted.set_adapter("fourth")
-    assert frozen_but(adapted, "fourth")
-    with adapted.disable_adapter():
-        assert frozen_but(adapted)
-    assert frozen_but(adapted, "fourth")
-    adapted.merge_adapter()
-    adapted.unmerge_adapter()
-    assert frozen_but(adapted, "fourth")
-    adapted.delete_adapter("third")
-    assert frozen_but(adapted, "fourth")
-    adapted.set_requires_grad("default", requires_grad=True)
-    assert frozen_but(adapted, "fourth", "default")
-    adapted.set_requires_grad(["default", "fourth"], requires_grad=False)
-    assert frozen_but(adapted)
-
-
-def test_another_adapter_for_every_row(family: Any) -> None:
-    heads = {"modules_to_save": family.heads}
-    adapted = family.changed(**heads)
-    config = family.config(r=3, core="tucker", init_weights=False, **heads)
-    adapted.add_adapter("second", config)
-    adapted.eval()
-    for name, parameter in adapted.named_parameters():
-        if "modules_to_save.second" in name:
-            parameter.data += 0.2
-    whole = {}
-    for name in ("default", "second"):
-        adapted.set_adapter(name)
-        whole[name] = family.call(adapted)
-    with adapted.disable_adapter():
-        whole["__base__"] = family.call(adapted)
-    names = ["second", "__base__", "default"]
-    with adapted.adapter_rows(names):
-        rows = family.call(adapted)
-    for row, name in enumerate(names):
-        close(rows[row], whole[name][row])
-    close(family.call(adapted), whole["second"])
-
-
 def test_peft_reports_its_status(family: Any) -> None:
     adapted = family.changed()
     adapted.add_adapter("second", family.config())
@@ -491,38 +341,3 @@ def test_peft_reports_its_status(family: Any) -> None:
 def test_injection_without_an_owner_is_refused(families: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="shared state"):
         inject_adapter_in_model(families["mlp"].config(), families["mlp"].build())
-
-
-def test_row_adapters_are_checked(families: dict[str, Any]) -> None:
-    family = families["mlp"]
-    adapted = family.changed()
-    x = torch.randn(4, 10).double()
-    close(adapted(x, adapter_names=["default", "__base__"])[:2], adapted(x[:2]))
-    with pytest.raises(ValueError, match="non-existing adapter\\(s\\): typo"):
-        adapted(x, adapter_names=["typo"] * 4)
-    with pytest.raises(ValueError, match="names 3 rows, but a layer met 4"):
-        adapted(x, adapter_names=["default"] * 3)
-    with pytest.raises(ValueError, match="training mode"):
-        adapted.train()(x, adapter_names=["default"] * 4)
-    adapted.eval().merge_adapter()
-    with pytest.raises(ValueError, match="while adapters are merged"):
-        adapted(x, adapter_names=["default"] * 4)
-    adapted.unmerge_adapter()
-    assert not any(m._forward_pre_hooks for m in adapted.modules())
-
-
-def test_overlapping_and_disjoint_targets(families: dict[str, Any]) -> None:
-    family = families["mlp"]
-    adapted = family.changed(target_modules=["lin0"])
-    frozen = family.call(family.build())
-    default = family.call(adapted)
-    adapted.add_adapter("second", family.config(target_modules=["lin1"], init_weights=False))
-    assert torch.equal(family.call(adapted), default)
-    adapted.set_adapter("second")
-    second = family.call(adapted)
-    assert differs(second, default)
-    # lin0 has only the deleted adapter; lin1 must go on with the other one.
-    adapted.delete_adapter("default")
-    assert torch.equal(family.call(adapted), second)
-    adapted.delete_adapter("second")
-    assert torch.equal(family.call(adapted.base_model.model), frozen)
