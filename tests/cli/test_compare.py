@@ -92,6 +92,41 @@ def test_wrong_words_end_before_anything_runs(
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.parametrize(
+    ("recipe", "methods", "primary", "items"),
+    [
+        ("demo-video-retrieval", "aurora", "r_mean", {"media_to_text": 3, "text_to_media": 3}),
+        ("demo-vqa", "none,aurora", "accuracy", {"scores": 6}),
+        ("demo-video-qa", "aurora", "accuracy", {"scores": 6}),
+    ],
+)
+def test_other_tasks(
+    aurora: Aurora, tmp_path: Path, recipe: str, methods: str, primary: str, items: dict[str, int]
+) -> None:
+    """Videos and questions; pictures and captions are in the other tests."""
+    small = ("train=4", "val=3", "test=3", "captions=1", "questions=2")
+    outcome = aurora(
+        *("compare", recipe, "--methods", methods, *TINY, "--out", tmp_path / "out"),
+        *(f"data.world.{setting}" for setting in small),
+        *("training.epochs=1", "training.batch_size=4", "training.validations=1"),
+        *("data.frames=1", "evaluation.rerank=2", "image_size=32"),
+    )
+    assert outcome.status == 0, outcome.err
+    found = results(tmp_path / "out")
+    assert found["primary"] == primary
+    *others, tuned = found["rows"]
+    assert ",".join(row["method"] for row in found["rows"]) == methods
+    assert 0 <= tuned["score"]["mean"] <= 100
+    assert tuned["training_media"] > 0
+    assert found["reference"] == "aurora"
+    assert all(row["against"]["row"] == "aurora" for row in others)
+    for path in (tmp_path / "out" / "runs").glob("*/trial.json"):
+        kept = json.loads(path.read_text())["items"]
+        assert {side: len(values) for side, values in kept.items()} == items
+    page = Page(tmp_path / "out" / "report.html")
+    assert page.loaded == []
+
+
 def test_killed_it_goes_on_with_what_is_kept_of_finished_runs(
     own_data: OwnData, tmp_path: Path
 ) -> None:
