@@ -82,7 +82,6 @@ def results() -> dict[str, Any]:
         "worlds": {"tuned_on": 0, "final": 1},
         "trials_per_method": 4,
         "search": "method",
-        "runs_side_by_side": 1,
         "scored_split": "test",
         "reference": "aurora",
         "rows": rows,

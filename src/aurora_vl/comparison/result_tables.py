@@ -113,11 +113,10 @@ def notes(results: Mapping[str, Any]) -> list[str]:
             "In brackets the 95 % interval of a paired bootstrap: test queries drawn again, the "
             "gallery fixed, seeds pooled."
         )
-    beside = results["runs_side_by_side"]
-    clocks = "Seconds and peak memory are of whole runs, scoring included"
-    if beside > 1:
-        clocks += f", {beside} side by side with one thread each"
-    said.append(f"{clocks}; interrupted runs are left out of them.")
+    said.append(
+        "Seconds and peak memory are of whole runs, scoring included, that were not interrupted; "
+        "seconds of those that went alone."
+    )
     if len(results["machines"]) > 1:
         said.append(f"Clocks are of several machines: {'; '.join(results['machines'])}.")
     if len(results["releases"]) > 1:

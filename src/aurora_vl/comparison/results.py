@@ -48,7 +48,6 @@ def gather_results(findings: Findings, command: str) -> dict[str, Any]:
         "worlds": None if worlds is None else {"tuned_on": worlds[0], "final": worlds[1]},
         "trials_per_method": study.plan.trials,
         "search": study.plan.search,
-        "runs_side_by_side": study.plan.parallel,
         "scored_split": done[0].kept["scored_split"] if done else None,
         "reference": None if reference is None else reference["name"],
         "rows": rows,
@@ -68,7 +67,7 @@ def _row(findings: Findings, row: Row, primary: str) -> dict[str, Any]:
     choice = None if searched is None else findings.choices.get(searched.name)
     told = [k["metrics"] for k in kept]
     few_shot = row.sets(_LIMIT)
-    undisturbed = [k for k in kept if not k["interrupted"]]
+    whole = [k for k in kept if not k["interrupted"]]
     return {
         "name": row.name,
         "label": row.label,
@@ -89,8 +88,8 @@ def _row(findings: Findings, row: Row, primary: str) -> dict[str, Any]:
         "adapter_bytes": kept[0]["adapter_bytes"],
         "score": _spread([t[primary] for t in told]),
         "metrics": {name: _spread([t[name] for t in told]) for name in told[0]},
-        "seconds": _mean([k["seconds"] for k in undisturbed]),
-        "peak_memory": _mean([k["peak_memory"] for k in undisturbed if k["peak_memory"]]),
+        "seconds": _mean([k["seconds"] for k in whole if not k["beside"]]),
+        "peak_memory": _mean([k["peak_memory"] for k in whole if k["peak_memory"]]),
         "runs": [_run(trial) for trial in trials],
         "against": None,
         "front": False,

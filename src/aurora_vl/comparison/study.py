@@ -169,7 +169,9 @@ def conduct(study: Study) -> Findings:
         runner.rest(),
     )
     _make_ready(study, waiting)
-    runner.run(waiting)
+    first = study.final_seeds(study.rows[0])[0]
+    runner.run([t for t in waiting if t.recipe.training.seed == first], alone=True)
+    runner.run([t for t in waiting if t.recipe.training.seed != first])
     findings.trials = {
         name: [trial for trial in trials if trial.finished] for name, trials in finals.items()
     }

@@ -137,11 +137,17 @@ class TrialRunner:
                 waiting.append(trial)
         return waiting
 
-    def run(self, trials: Sequence[Trial]) -> None:
-        """Do what `take` left; the failures are kept in `failures`, name to reason."""
-        pool = ThreadPoolExecutor(self.parallel)
+    def run(self, trials: Sequence[Trial], *, alone: bool = False) -> None:
+        """Do what `take` left; the failures are kept in `failures`, name to reason.
+
+        Args:
+            trials: to be run.
+            alone: one after the other, so that their clocks can be compared.
+        """
+        together = 1 if alone else self.parallel
+        pool = ThreadPoolExecutor(together)
         try:
-            jobs: list[Future[None]] = [pool.submit(self._one, trial) for trial in trials]
+            jobs: list[Future[None]] = [pool.submit(self._one, trial, together) for trial in trials]
             for job in jobs:
                 job.result()
         except BaseException:
@@ -170,9 +176,9 @@ class TrialRunner:
         if trial.finished and not trial.kept["interrupted"]:
             self._spent.setdefault(method, []).append(trial.kept["seconds"])
 
-    def _one(self, trial: Trial) -> None:
+    def _one(self, trial: Trial, together: int) -> None:
         with _alone(trial) as lock:
-            reason = None if trial.finished else self._start(trial, lock)
+            reason = None if trial.finished else self._start(trial, lock, together)
         with self._lock:
             self._count(trial)
             if reason is not None:
@@ -181,7 +187,7 @@ class TrialRunner:
             done = self._total - self._left.total()
             log.info("%d of %d runs done: %s; %s", done, self._total, trial.name, self.rest())
 
-    def _start(self, trial: Trial, lock: int | None) -> str | None:
+    def _start(self, trial: Trial, lock: int | None, together: int) -> str | None:
         """Run it to the end; why it failed, or None."""
         begun = trial.run.exists()
         save_recipe(trial.recipe, trial.folder / "recipe.yaml")
@@ -191,7 +197,7 @@ class TrialRunner:
         command, *options = words
         source = str(trial.folder / "recipe.yaml")
         environment = dict(os.environ)
-        if self.parallel > 1:
+        if together > 1:
             environment["OMP_NUM_THREADS"] = "1"
         started = time.perf_counter()
         with open(trial.folder / "log.txt", "wb") as words_of_it:
@@ -215,7 +221,7 @@ class TrialRunner:
             "seconds": round(time.perf_counter() - started, 2),
             "peak_memory": memory,
             "interrupted": begun,
-            "beside": self.parallel - 1,
+            "beside": together - 1,
         }
         content = json.dumps(_keep(trial, how), ensure_ascii=False)
         write_text(trial.folder / _KEPT, content + "\n")

@@ -207,9 +207,9 @@ class ComparisonSection(Section):
     Each method's learning rate is chosen among `trials` on validation data, each `spread` times the
     one below it, around the method's default; 1 takes the default. `search: row` chooses one for
     every row, variants too, which have their method's otherwise. `parallel` runs go side by side,
-    each on one thread. On a generated world rates are chosen on the recipe's world seed and the
-    result is found on `final_world`, by default the seed after it. Runs are kept in `runs`, by
-    default beside the results.
+    each on one thread, but for those of the first seed, whose time is reported. On a generated
+    world rates are chosen on the recipe's world seed and the result is found on `final_world`, by
+    default the seed after it. Runs are kept in `runs`, by default beside the results.
     """
 
     trials: int = Field(4, ge=1)
