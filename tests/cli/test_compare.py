@@ -62,7 +62,9 @@ def test_a_comparison_with_a_run_that_fails(
     assert [failure["run"] for failure in found["failures"]] == [f"{BROKEN} with seed 1"]
     names = {path.name for path in out.iterdir()}
     pictures = {
-        f"{n}.{e}" for n in ("score-by-size", "score-by-time", "curves") for e in ("svg", "png")
+        f"{n}.{e}"
+        for n in ("score-by-size", "score-by-time", "score-by-memory", "curves")
+        for e in ("svg", "png")
     }
     assert names == {"results.json", "table.md", "table.tex", "report.html", "runs", *pictures}
     page = Page(out / "report.html")
