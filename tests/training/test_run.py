@@ -22,8 +22,9 @@ from aurora_vl.evaluation.retrieval import RetrievalResult
 from aurora_vl.tasks.retrieval import RetrievalTask, backbone_of
 from aurora_vl.training import run
 from aurora_vl.training.kinds import retrieval as kind
+from aurora_vl.training.reading import read_data, read_splits
 from aurora_vl.training.recipe import Recipe, load_recipe
-from aurora_vl.training.run import evaluate, read_splits, train
+from aurora_vl.training.run import evaluate, train
 from aurora_vl.training.trainer import STATE_FILE, newest_checkpoint
 
 MakeRecipe = Callable[..., Recipe]
@@ -243,7 +244,7 @@ def test_items_see_their_epoch(
     """The crop and the negatives' numbers of a pair are those of (seed, epoch, item)."""
     recipe = make_recipe("data.augmentation=none", f"data.workers={workers}")
     train(recipe)
-    records = run.read_data(recipe).train
+    records = read_data(recipe).train
     wanted = RetrievalTrainSet(records, ImageTransform(16, (0.5, 1.0)), seed=42)
     assert len(steps) == 12
     for epoch in range(3):

@@ -35,8 +35,8 @@ def check_data(
     chosen and a backbone that was trained on the data already.
     """
     from aurora_vl.data.check import check_splits
+    from aurora_vl.training.reading import read_splits
     from aurora_vl.training.recipe import load_recipe
-    from aurora_vl.training.run import read_splits
     from aurora_vl.training.suitability import data_warnings
 
     resolved = load_recipe(recipe, settings or (), smoke=smoke)

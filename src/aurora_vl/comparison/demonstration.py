@@ -21,8 +21,9 @@ from aurora_vl.comparison.report import DemoReport, TrainedPart, demo_report
 from aurora_vl.data.records import Record
 from aurora_vl.errors import UserError
 from aurora_vl.training.kinds import kind_of
+from aurora_vl.training.reading import read_data
 from aurora_vl.training.recipe import Recipe, load_recipe, write_text
-from aurora_vl.training.run import evaluate, read_data, train
+from aurora_vl.training.run import evaluate, train
 
 log = logging.getLogger(__name__)
 

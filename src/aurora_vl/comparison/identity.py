@@ -20,8 +20,8 @@ from pydantic import ValidationError
 
 from aurora_vl.errors import UserError
 from aurora_vl.modeling.load import find_backbone
+from aurora_vl.training.reading import read_splits
 from aurora_vl.training.recipe import MINI, Recipe, resolve
-from aurora_vl.training.run import read_splits
 from aurora_vl.training.sections import ComparisonSection
 
 _DIGESTED = "digested"  # stands where a path was

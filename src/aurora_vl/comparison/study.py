@@ -19,8 +19,8 @@ from aurora_vl.comparison.trials import Runs, Trial, TrialRunner
 from aurora_vl.errors import UserError
 from aurora_vl.training.kinds import kind_of
 from aurora_vl.training.parameters import ParameterReport, parameter_report
+from aurora_vl.training.reading import read_data
 from aurora_vl.training.recipe import Recipe, load_recipe
-from aurora_vl.training.run import read_data
 from aurora_vl.training.sections import ComparisonSection
 
 log = logging.getLogger(__name__)

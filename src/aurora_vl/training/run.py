@@ -11,10 +11,9 @@ import logging
 import math
 import os
 import platform
-import random
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -30,9 +29,8 @@ from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.integrations import TensorBoardCallback
 
 from aurora_vl._version import __version__
-from aurora_vl.data.media import require_kind, require_media, without_missing
-from aurora_vl.data.records import R, Splits
-from aurora_vl.data.world.writing import WorldSpec, ensure_world
+from aurora_vl.data.media import require_media
+from aurora_vl.data.records import Splits
 from aurora_vl.errors import UserError
 from aurora_vl.modeling.recomputing import recompute_layers
 from aurora_vl.progress import progress_bar
@@ -49,60 +47,11 @@ from aurora_vl.training.building import (
 )
 from aurora_vl.training.kinds import Outcome, kind_of
 from aurora_vl.training.model_card import TrainingFacts, write_card
+from aurora_vl.training.reading import read_data, read_splits, shortened
 from aurora_vl.training.recipe import Recipe, save_recipe, write_text
 from aurora_vl.training.trainer import AuroraTrainer, StepProgress, newest_checkpoint
 
 log = logging.getLogger(__name__)
-_NAMED = 10  # files in a line of the log; metrics.json has all
-
-
-def read_data(recipe: Recipe) -> Splits[Any]:
-    """The recipe's records, all media present; a generated world is written first.
-
-    With `data.on_error: skip` training records whose media are absent are left out, and the notes
-    say so.
-    """
-    splits = read_splits(recipe)
-    if recipe.data.on_error == "skip":
-        splits, missing = without_missing(splits)
-        if missing:
-            note = f"train: {len(missing)} media are absent and left out: {', '.join(missing)}"
-            log.warning(_shortened(note, missing))
-            splits = replace(splits, notes=(*splits.notes, note))
-    require_media(splits)
-    return splits
-
-
-def read_splits(recipe: Recipe) -> Splits[Any]:
-    """As `read_data`, whether the media are there or not."""
-    data, task = recipe.data, kind_of(recipe)
-    if data.kind == "world":
-        assert data.annotations is not None  # a resolved recipe has one
-        told = data.world.model_dump()
-        told["layout"] = data.world.layout or task.world
-        world = ensure_world(data.annotations, WorldSpec(**told))
-        layout, annotations, media = world.kind, world.annotations, world.media
-    else:
-        assert data.annotations is not None
-        assert data.media is not None
-        layout, annotations, media = data.kind, data.annotations, data.media
-    splits = task.read(recipe, layout, annotations, media)
-    require_kind(splits, task.media)
-    for note in splits.notes:
-        log.info(note)
-    if data.limit is not None:
-        splits = replace(splits, train=_part(splits.train, data.limit, recipe.training.seed))
-    if recipe.evaluation.split == "val":
-        return replace(splits, test=splits.val, scored="val")
-    return splits
-
-
-def _part(records: Sequence[R], limit: int, seed: int) -> list[R]:
-    """The records of so many media, drawn by a seed; fewer media are among more."""
-    media = sorted({record.media_id for record in records})
-    random.Random(seed).shuffle(media)
-    kept = set(media[:limit])
-    return [record for record in records if record.media_id in kept]
 
 
 def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
@@ -348,16 +297,8 @@ def _skipped(trainer: AuroraTrainer) -> list[str]:
     skipped: list[str] = train_set.skipped()
     if skipped:
         told = f"{len(skipped)} damaged training media were skipped: {', '.join(skipped)}"
-        log.warning(_shortened(told, skipped))
+        log.warning(shortened(told, skipped))
     return skipped
-
-
-def _shortened(sentence: str, names: list[str]) -> str:
-    """The sentence with the first ten of the names it ends with."""
-    rest = names[_NAMED:]
-    if not rest:
-        return sentence
-    return sentence.removesuffix(", ".join(["", *rest])) + f" and {len(rest)} more"
 
 
 def versions() -> dict[str, str]:
