@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 WIDE = (7.2, 4.4)
 _LINE, _LETTER = 11.0, 5.4  # of a label, in points: its height and the width of a letter
-_SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
+# Diagonals first: error bars and the front's steps go straight.
+_SIDES = ((1, 1), (1, -1), (-1, 1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1))
 _DISTANCES = (7, 16, 27, 40)  # of a label from its point, in points; far ones get a line
 
 
