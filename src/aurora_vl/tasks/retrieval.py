@@ -8,7 +8,7 @@ global, so that W processes with B pairs each compute what one computes with W *
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -158,7 +158,8 @@ class RetrievalTask(nn.Module):
         every_index: Tensor,
     ) -> Tensor:
         """ITC of the own rows against all processes' momentum features and the queue."""
-        temperature = self.backbone.temperature.weight
+        given = (image, text, self.backbone.temperature.weight)
+        image, text, temperature = (_leaf(tensor) for tensor in given)
         images = torch.cat([gather(image_m), self.image_queue])  # (G + Q, D)
         texts = torch.cat([gather(text_m), self.text_queue])
         indices = torch.cat([every_index, self.index_queue])
@@ -183,7 +184,7 @@ class RetrievalTask(nn.Module):
         if self.training:
             fresh = len(every_index)
             self._enqueue(images[:fresh], texts[:fresh], every_index)
-        return (loss_i2t + loss_t2i) / 2
+        return _settled((loss_i2t + loss_t2i) / 2, given, (image, text, temperature))
 
     def _ramp(self, dtype: torch.dtype) -> Tensor:
         """Share of alpha in force, growing over the first `ramp_steps`; counts training steps."""
@@ -297,6 +298,34 @@ def backbone_of(model: nn.Module) -> BlipForRetrieval:
     if not isinstance(inner, BlipForRetrieval):
         raise TypeError(f"{type(inner).__name__} is no retrieval backbone")
     return inner
+
+
+def _leaf(tensor: Tensor) -> Tensor:
+    """The same numbers without their past, to take a gradient at."""
+    return tensor.detach().requires_grad_(tensor.requires_grad)
+
+
+def _settled(loss: Tensor, inputs: Sequence[Tensor], leaves: Sequence[Tensor]) -> Tensor:
+    """A loss whose gradient at its inputs is taken now, so that all between them is let go.
+
+    ITC reads the whole queue, but depends on a few features; their gradients are a thousandth of
+    what the backward pass would otherwise keep.
+
+    Args:
+        loss: a scalar computed from the leaves.
+        inputs: what it is a function of.
+        leaves: `_leaf` of each input.
+    """
+    if not loss.requires_grad:
+        return loss
+    wanted = [
+        (given, leaf) for given, leaf in zip(inputs, leaves, strict=True) if leaf.requires_grad
+    ]
+    gradients = torch.autograd.grad(loss, [leaf for _, leaf in wanted])
+    settled = loss.detach()
+    for (given, _), gradient in zip(wanted, gradients, strict=True):
+        settled = settled + ((given - given.detach()) * gradient).sum()
+    return settled
 
 
 def _draw(logits: Tensor, uniforms: Tensor | None) -> Tensor:
