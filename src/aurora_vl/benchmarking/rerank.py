@@ -201,7 +201,8 @@ def _gallery(setup: Setup) -> Iterator[list[CaptionedMedia]]:
         for index in range(setup.items):
             path = Path(folder) / f"{index}.jpg"
             Image.fromarray(rng.integers(256, size=(64, 64, 3), dtype=np.uint8)).save(path)
-            caption = f"a {_COLOURS[index % len(_COLOURS)]} dog"
+            # All different: of equal ones a large gallery would give one picture more at a time.
+            caption = f"a {_COLOURS[index % len(_COLOURS)]} dog {index:03d}"
             records.append(CaptionedMedia(str(index), path, "image", (caption,)))
         yield records
 
