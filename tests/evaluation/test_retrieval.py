@@ -257,6 +257,9 @@ def test_training_goes_on_afterwards(model: nn.Module, records: list[CaptionedMe
     task = RetrievalTask(model, RetrievalSettings(queue=2)).train()
     score(model, records)
     task(**batch([0, 1, 2]))["loss"].backward()
+    gradients = [p.grad for p in task.parameters() if p.requires_grad]
+    assert gradients
+    assert all(grad is not None and grad.isfinite().all() for grad in gradients)
 
 
 def test_captions_are_cut(records: list[CaptionedMedia]) -> None:

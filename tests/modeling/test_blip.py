@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,8 +21,7 @@ from aurora_vl.modeling.blip import (
 Fill = Callable[..., nn.Module]
 
 
-def close(one: Tensor, other: Tensor) -> None:
-    torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+assert_close = partial(torch.testing.assert_close, rtol=0, atol=1e-10)
 
 
 class Gate(nn.Module):
@@ -63,8 +63,8 @@ def test_keys_of_one_picture_serve_many_texts(
     states, _ = retrieval.encode_image(pixels)
     one = retrieval.cross_keys(states[:1])
     expected = retrieval.match(ids, mask, retrieval.cross_keys(states[:1].expand(3, -1, -1)))
-    close(retrieval.match(ids, mask, one), expected)
-    close(retrieval.match(ids, mask, one.expand(3)), expected)
+    assert_close(retrieval.match(ids, mask, one), expected)
+    assert_close(retrieval.match(ids, mask, one.expand(3)), expected)
     assert one.expand(3).keys[0].data_ptr() == one.keys[0].data_ptr()
 
 
@@ -77,11 +77,11 @@ def test_runs_of_texts_share_a_row(retrieval: Any, ids: Tensor, mask: Tensor) ->
     cross = retrieval.cross_keys(states, seen)
     rows = torch.tensor([0, 0, 0, 1, 1, 1])
     repeated = retrieval.cross_keys(states[rows], seen[rows])
-    close(
+    assert_close(
         retrieval.match(texts, padding, cross),
         retrieval.match(texts, padding, repeated),
     )
-    close(
+    assert_close(
         retrieval.match(texts, padding, cross.select(rows)),
         retrieval.match(texts, padding, repeated),
     )
@@ -112,7 +112,7 @@ def test_scaling_changes_attention_as_it_should(retrieval: Any, ids: Tensor) -> 
     """A key scaled by 0 is seen as a zero key; a scale of 1 changes nothing."""
     states = torch.randn(3, 5, 24, dtype=torch.float64)
     cross = retrieval.cross_keys(states)
-    close(
+    assert_close(
         retrieval.match(ids, None, cross.scaled(torch.ones(3, 5))),
         retrieval.match(ids, None, cross),
     )
@@ -120,7 +120,7 @@ def test_scaling_changes_attention_as_it_should(retrieval: Any, ids: Tensor) -> 
     scale[:, 2] = 0
     for key in cross.keys:
         key[:, :, 2] = 0
-    close(
+    assert_close(
         retrieval.match(ids, None, retrieval.cross_keys(states).scaled(scale)),
         retrieval.match(ids, None, cross),
     )
@@ -139,8 +139,10 @@ def test_padding_a_text_changes_nothing(
     states, _ = retrieval.encode_image(pixels)
     cross = retrieval.cross_keys(states)
     short, row = ids[1:2, :3], torch.tensor([1])
-    close(retrieval.encode_text(ids, mask)[0][1:2], retrieval.encode_text(short)[0])
-    close(retrieval.match(ids, mask, cross)[1:2], retrieval.match(short, None, cross.select(row)))
+    assert_close(retrieval.encode_text(ids, mask)[0][1:2], retrieval.encode_text(short)[0])
+    assert_close(
+        retrieval.match(ids, mask, cross)[1:2], retrieval.match(short, None, cross.select(row))
+    )
 
 
 @torch.no_grad()
@@ -151,7 +153,7 @@ def test_padding_a_question_changes_nothing(
     answers = ids[:, :4]
     padded = vqa(pixels, ids, mask, answers)
     alone = vqa(pixels[1:2], ids[1:2, :3], None, answers[1:2])
-    close(padded[1:2], alone)
+    assert_close(padded[1:2], alone)
     generated = vqa.generate(pixels, ids, mask, max_new_tokens=5, num_beams=num_beams)
     single = vqa.generate(pixels[1:2], ids[1:2, :3], max_new_tokens=5, num_beams=num_beams)
     assert generated[1, : single.shape[1]].equal(single[0])
@@ -163,7 +165,7 @@ def test_padding_an_answer_changes_nothing(vqa: Any, pixels: Tensor, ids: Tensor
     answers = ids.clone()
     answers[:, 4:] = 0
     mask = (answers != 0).long()
-    close(
+    assert_close(
         vqa.answer_logits(answers, mask, cross)[:, :4],
         vqa.answer_logits(answers[:, :4], None, cross),
     )
@@ -180,7 +182,7 @@ def test_later_tokens_change_nothing_in_the_decoder(
     changed = ids.clone()
     changed[:, 4:] = 7
     one, other = vqa.answer_logits(ids, None, cross), vqa.answer_logits(changed, None, cross)
-    close(one[:, :4], other[:, :4])
+    assert_close(one[:, :4], other[:, :4])
     assert not torch.allclose(one[:, 4:], other[:, 4:])
 
 
@@ -189,7 +191,7 @@ def test_several_answers_share_a_question(vqa: Any, pixels: Tensor, ids: Tensor)
     cross = vqa.question_keys(vqa.encode_question(pixels, ids))
     answers = torch.cat([ids, ids + 1])  # two each for questions 0, 1 and 2
     rows = torch.tensor([0, 0, 1, 1, 2, 2])
-    close(
+    assert_close(
         vqa.answer_logits(answers, None, cross),
         vqa.answer_logits(answers, None, cross.select(rows)),
     )
@@ -199,7 +201,9 @@ def test_several_answers_share_a_question(vqa: Any, pixels: Tensor, ids: Tensor)
 def test_masked_image_states_are_not_seen(vqa: Any, pixels: Tensor, ids: Tensor) -> None:
     states = vqa.vision_model(pixels)
     seen = torch.tensor([[1, 1, 1, 0, 0]] * 3)
-    close(vqa.encode_question(states, ids, None, seen), vqa.encode_question(states[:, :3], ids))
+    assert_close(
+        vqa.encode_question(states, ids, None, seen), vqa.encode_question(states[:, :3], ids)
+    )
 
 
 # ------------------------------------------------------------------------------------- slots
@@ -274,7 +278,7 @@ def test_decoding_in_pieces_equals_decoding_at_once(
         ).logits
         for start, end in [(0, 2), (2, 5), (5, 6)]
     ]
-    close(torch.cat(pieces, dim=1), whole)
+    assert_close(torch.cat(pieces, dim=1), whole)
 
 
 @torch.no_grad()
@@ -372,7 +376,7 @@ def test_functional_call_reaches_every_part(
     retrieval.load_state_dict(shadow)
     expected = retrieval(pixels, ids, mask)
     for shadowed, own, tensor in zip(out[:4], live[:4], expected[:4], strict=True):
-        close(shadowed, tensor)
+        assert_close(shadowed, tensor)
         assert not torch.allclose(own, tensor)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,7 @@ from aurora_vl.modeling.blip import (
 Fill = Callable[..., nn.Module]
 
 
-def close(ours: Tensor, theirs: Tensor) -> None:
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)
+assert_close = partial(torch.testing.assert_close, rtol=0, atol=1e-10)
 
 
 def twin(ours: nn.Module, theirs: nn.Module, fill: Fill) -> None:
@@ -39,7 +39,7 @@ def twin(ours: nn.Module, theirs: nn.Module, fill: Fill) -> None:
 def test_vision(config: BlipConfig, fill: Fill, pixels: Tensor) -> None:
     theirs, ours = TheirVision(config.vision_config), BlipVisionModel(config.vision_config)
     twin(ours, theirs, fill)
-    close(ours(pixels), theirs(pixels).last_hidden_state)
+    assert_close(ours(pixels), theirs(pixels).last_hidden_state)
 
 
 @torch.no_grad()
@@ -47,8 +47,8 @@ def test_text_alone(config: BlipConfig, fill: Fill, ids: Tensor, mask: Tensor) -
     theirs = TheirText(config.text_config, add_pooling_layer=False)
     ours = BlipTextModel(config.text_config)
     twin(ours, theirs, fill)
-    close(ours(ids), theirs(ids).last_hidden_state)
-    close(ours(ids, mask), theirs(ids, attention_mask=mask).last_hidden_state)
+    assert_close(ours(ids), theirs(ids).last_hidden_state)
+    assert_close(ours(ids, mask), theirs(ids, attention_mask=mask).last_hidden_state)
 
 
 @torch.no_grad()
@@ -60,8 +60,8 @@ def test_text_with_cross_attention(
     twin(ours, theirs, fill)
     states = torch.randn(3, 7, 24, dtype=torch.float64)
     expected = theirs(ids, attention_mask=mask, encoder_hidden_states=states).last_hidden_state
-    close(ours(ids, mask, ours.cross_keys(states)), expected)
-    close(ours(ids, mask, ours.cross_keys(states, torch.ones(3, 7))), expected)
+    assert_close(ours(ids, mask, ours.cross_keys(states)), expected)
+    assert_close(ours(ids, mask, ours.cross_keys(states, torch.ones(3, 7))), expected)
 
 
 @torch.no_grad()
@@ -82,7 +82,7 @@ def test_cross_mask_equals_cutting(
         expected = theirs(
             ids[one], attention_mask=mask[one], encoder_hidden_states=states[one, :length]
         )
-        close(out[one], expected.last_hidden_state)
+        assert_close(out[one], expected.last_hidden_state)
 
 
 @torch.no_grad()
@@ -94,7 +94,7 @@ def test_decoder_logits(even_config: BlipConfig, fill: Fill, ids: Tensor, mask: 
     cross = ours.bert.cross_keys(states)
     for padding in (None, mask):
         expected = theirs(ids, attention_mask=padding, encoder_hidden_states=states).logits
-        close(ours(ids, padding, cross).logits, expected)
+        assert_close(ours(ids, padding, cross).logits, expected)
 
 
 @torch.no_grad()
@@ -106,11 +106,11 @@ def test_retrieval_scores(
     ours.double().eval().load_state_dict(theirs.state_dict(), strict=False)
     out = ours(pixels, ids, mask)
     cosines = theirs(ids, pixels, use_itm_head=False, attention_mask=mask).itm_score
-    close(out.image_features @ out.text_features.T, cosines)
+    assert_close(out.image_features @ out.text_features.T, cosines)
     fused = ids.clone()
     fused[:, 0] = config.text_config.enc_token_id
     logits = theirs(fused, pixels, use_itm_head=True, attention_mask=mask).itm_score
-    close(ours.match(ids, mask, ours.cross_keys(out.image_states)), logits)
+    assert_close(ours.match(ids, mask, ours.cross_keys(out.image_states)), logits)
     assert ids[0, 0] == 2  # the caller's ids are left as they are
 
 
@@ -125,8 +125,8 @@ def test_question_answering(
     image = theirs.vision_model(pixels).last_hidden_state
     states = theirs.text_encoder(question, encoder_hidden_states=image).last_hidden_state
     expected = theirs.text_decoder(ids[:, :4], encoder_hidden_states=states).logits
-    close(ours(pixels, ids, None, ids[:, :4]), expected)
-    close(ours.encode_question(image, ids), states)
+    assert_close(ours(pixels, ids, None, ids[:, :4]), expected)
+    assert_close(ours.encode_question(image, ids), states)
     answers = theirs.generate(question, pixels, max_new_tokens=6, num_beams=2, do_sample=False)
     assert ours.generate(pixels, ids, max_new_tokens=6, num_beams=2).equal(answers)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,7 @@ def picture(size: int) -> Tensor:
     return torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(3)).double()
 
 
-def close(one: Tensor, other: Tensor) -> None:
-    torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+assert_close = partial(torch.testing.assert_close, rtol=0, atol=1e-10)
 
 
 # ---------------------------------------------------------------------------- what is converted
@@ -86,7 +86,7 @@ def test_every_published_checkpoint(name: str, words: str, tmp_path: Path) -> No
     for task in tasks:
         model = load(done.folder, task=task, dtype=torch.float64)
         with torch.no_grad():
-            close(model.vision_model(picture(side * 16)), expected)
+            assert_close(model.vision_model(picture(side * 16)), expected)
 
 
 @pytest.mark.parametrize("layout", ["retrieval", "pretraining"])
@@ -108,12 +108,12 @@ def test_retrieval_computes_what_transformers_computes(
     pixels, ids = picture(32), torch.tensor([[41, 7, 9, 30, 3, 0]])
     mask = (ids != 0).long()
     states, features = ours.encode_image(pixels)
-    close(states, original_vision(state, pixels, heads=sizes.vision // 64))
+    assert_close(states, original_vision(state, pixels, heads=sizes.vision // 64))
     text = ours.encode_text(ids, mask)[1]
     cosine = theirs(ids, pixels, use_itm_head=False, attention_mask=mask).itm_score
-    close(features @ text.T, cosine)
+    assert_close(features @ text.T, cosine)
     logits = theirs(ids, pixels, use_itm_head=True, attention_mask=mask).itm_score
-    close(ours.match(ids, mask, ours.cross_keys(states)), logits)
+    assert_close(ours.match(ids, mask, ours.cross_keys(states)), logits)
 
 
 @pytest.mark.parametrize("layout", ["vqa", "pretraining"])
@@ -131,11 +131,11 @@ def test_answers_are_what_transformers_computes(layout: Any, words: str, tmp_pat
     image = theirs.vision_model(pixels).last_hidden_state
     read = theirs.text_encoder(question, encoder_hidden_states=image).last_hidden_state
     expected = theirs.text_decoder(answer, encoder_hidden_states=read).logits
-    close(ours(pixels, question, None, answer), expected)
+    assert_close(ours(pixels, question, None, answer), expected)
     generated = theirs.generate(question, pixels, max_new_tokens=5, do_sample=False)
     assert ours.generate(pixels, question, max_new_tokens=5).equal(generated)
     words_in = ours.text_decoder.get_input_embeddings().weight
-    close(words_in, state["text_decoder.cls.predictions.decoder.weight"].double())
+    assert_close(words_in, state["text_decoder.cls.predictions.decoder.weight"].double())
 
 
 def test_an_output_map_of_its_own_is_taken_for_both_and_said(words: str, tmp_path: Path) -> None:

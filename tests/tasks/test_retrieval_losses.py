@@ -153,7 +153,7 @@ class Plain:
         return cls
 
 
-def close(one: Any, two: Any, tolerance: float = 1e-10) -> None:
+def assert_close(one: Any, two: Any, tolerance: float = 1e-10) -> None:
     torch.testing.assert_close(one, two, rtol=tolerance, atol=tolerance)
 
 
@@ -187,11 +187,11 @@ def test_losses_and_gradients_equal_the_plain_loops(method: str, settings: dict[
         itc, itm = plain.losses(given)
         expected = gradients(itc + itm, task.model)
         out = task(**given)
-        close(out["loss_itc"], itc)
-        close(out["loss_itm"], itm)
-        close(out["loss"], itc + itm)
+        assert_close(out["loss_itc"], itc)
+        assert_close(out["loss_itm"], itm)
+        assert_close(out["loss"], itc + itm)
         found = gradients(out["loss"], task.model)
-        close(found, expected, 1e-9)
+        assert_close(found, expected, 1e-9)
         descend(task.model, found)
     assert int(task.steps) == 3
 
@@ -204,8 +204,8 @@ def test_context_enhancement(method: str, kind: str) -> None:
     itc, itm = Plain(task).losses(given)
     expected = gradients(itc + itm, task.model)
     out = task(**given)
-    close(out["loss_itm"], itm)
-    close(gradients(out["loss"], task.model), expected, 1e-9)
+    assert_close(out["loss_itm"], itm)
+    assert_close(gradients(out["loss"], task.model), expected, 1e-9)
 
 
 def test_context_enhancement_is_for_training_alone() -> None:
@@ -223,7 +223,7 @@ def test_without_uniforms_the_hardest_negatives_are_taken() -> None:
     task = make_task()
     given = batch(INDEX, uniforms=False)
     _, itm = Plain(task).losses(given)
-    close(task(**given)["loss_itm"], itm)
+    assert_close(task(**given)["loss_itm"], itm)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -234,8 +234,8 @@ def test_a_batch_of_one_picture_has_no_negatives(method: str, index: list[int]) 
     given = batch(index)
     itc, itm = Plain(task).losses(given)
     out = task(**given)
-    close(out["loss_itc"], itc)
-    close(out["loss_itm"], itm)
+    assert_close(out["loss_itc"], itc)
+    assert_close(out["loss_itm"], itm)
     out["loss"].backward()
     for name, parameter in trained(task.model).items():
         assert parameter.grad is not None, name
@@ -263,7 +263,7 @@ def test_gradients_reach_a_trained_temperature() -> None:
     itc, itm = Plain(task).losses(batch(INDEX))
     (expected,) = torch.autograd.grad(itc + itm, [model.temperature.weight])
     task(**batch(INDEX))["loss"].backward()
-    close(model.temperature.weight.grad, expected, 1e-9)
+    assert_close(model.temperature.weight.grad, expected, 1e-9)
 
 
 def test_targets_carry_no_gradient() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Any]:
     return alone, first, second
 
 
-def close(one: Any, two: Any) -> None:
-    torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
+assert_close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("case", range(len(CASES)), ids=CASES)
@@ -58,22 +58,22 @@ def test_losses_and_gradients(results: Any, case: int) -> None:
     alone, first, second = (result["training"][case]["steps"] for result in results)
     for (losses, gradients), one, two in zip(alone, first, second, strict=True):
         for name, value in losses.items():
-            close((one[0][name] + two[0][name]) / 2, value)
+            assert_close((one[0][name] + two[0][name]) / 2, value)
         assert one[0]["loss"] != two[0]["loss"]
-        close(one[1], gradients)
-        close(two[1], gradients)
+        assert_close(one[1], gradients)
+        assert_close(two[1], gradients)
 
 
 @pytest.mark.parametrize("case", range(len(CASES)), ids=CASES)
 def test_queue_averages_and_weights_afterwards(results: Any, case: int) -> None:
     alone, first, second = (result["training"][case]["state"] for result in results)
     assert set(QUEUE) <= set(alone)
-    close(dict(first), dict(alone))
-    close(dict(second), dict(alone))
+    assert_close(dict(first), dict(alone))
+    assert_close(dict(second), dict(alone))
 
 
 def test_scores_of_a_shared_gallery(results: Any) -> None:
     alone, first, second = (result["evaluation"] for result in results)
     for together in (first, second):
-        close(together["scores"], alone["scores"])
+        assert_close(together["scores"], alone["scores"])
         assert together["metrics"] == alone["metrics"]

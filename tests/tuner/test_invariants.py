@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from adapter_checks import close, differs, flags, frozen_but, weights
+from adapter_checks import assert_close, differs, flags, frozen_but, weights
 from peft import PeftModel, get_peft_model, inject_adapter_in_model
 from safetensors.torch import load_file
 from torch import nn
@@ -82,15 +82,15 @@ def test_other_groups_share_the_factors(
     loaded = PeftModel.from_pretrained(family.build(), str(tmp_path / "aurora"))
     assert torch.equal(family.call(loaded), expected_output)
     loaded.merge_adapter()
-    close(family.call(loaded), expected_output)
+    assert_close(family.call(loaded), expected_output)
     loaded.unmerge_adapter()
     loaded.add_adapter("second", family.config(init_weights=False))  # of the whole model
     loaded.delete_adapter("second")
-    close(family.call(loaded), expected_output)
+    assert_close(family.call(loaded), expected_output)
     (tmp_path / "lora").mkdir()
     write_lora(read_adapter(tmp_path / "aurora"), tmp_path / "lora")
     lora = PeftModel.from_pretrained(family.build(), str(tmp_path / "lora"))
-    close(family.call(lora), expected_output)
+    assert_close(family.call(lora), expected_output)
 
 
 def test_only_the_adapter_learns(family: Any, core: str) -> None:
@@ -112,14 +112,14 @@ def test_merge_and_unmerge(family: Any, core: str) -> None:
     before = weights(adapted)
     expected = family.call(adapted)
     adapted.merge_adapter(safe_merge=True)
-    close(family.call(adapted), expected)
+    assert_close(family.call(adapted), expected)
     with pytest.warns(UserWarning, match="already merged"):
         adapted.merge_adapter()
-    close(family.call(adapted), expected)
+    assert_close(family.call(adapted), expected)
     adapted.unmerge_adapter()
-    close(family.call(adapted), expected)
+    assert_close(family.call(adapted), expected)
     for name, parameter in adapted.named_parameters():
-        close(parameter, before[name])
+        assert_close(parameter, before[name])
     with pytest.warns(UserWarning, match="Already unmerged"):
         adapted.unmerge_adapter()
 
@@ -130,7 +130,7 @@ def test_merge_and_unload_leaves_the_plain_model(family: Any, core: str) -> None
     merged = adapted.merge_and_unload()
     assert not any(isinstance(module, AuroraLayer) for module in merged.modules())
     assert set(merged.state_dict()) == set(family.build().state_dict())
-    close(family.call(merged), expected)
+    assert_close(family.call(merged), expected)
     assert differs(family.call(family.build()), expected)
     again = family.build()
     again.load_state_dict(merged.state_dict())
@@ -195,7 +195,7 @@ def test_disabled_it_is_the_frozen_model(family: Any) -> None:
     assert torch.equal(family.call(adapted), changed)
     adapted.merge_adapter()
     with adapted.disable_adapter():
-        close(family.call(adapted), frozen)
+        assert_close(family.call(adapted), frozen)
 
 
 def test_a_failed_first_adapter_leaves_the_model_alone(family: Any) -> None:
@@ -315,7 +315,7 @@ def test_compiled(name: str, core: str, families: dict[str, Any]) -> None:
     expected = family.call(adapted)
     torch.compiler.reset()
     compiled = torch.compile(family.call, backend="eager")
-    close(compiled(adapted), expected)
+    assert_close(compiled(adapted), expected)
 
 
 def test_compiled_with_a_gate(families: dict[str, Any]) -> None:
@@ -323,7 +323,7 @@ def test_compiled_with_a_gate(families: dict[str, Any]) -> None:
     states = torch.randn(3, 2, 5, 16).double().unbind(0)
     torch.compiler.reset()
     compiled = torch.compile(gate, backend="eager", fullgraph=True)
-    close(compiled(*states), gate(*states))
+    assert_close(compiled(*states), gate(*states))
 
 
 def test_peft_reports_its_status(family: Any) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,7 @@ def loaded(model: nn.Module, folder: Path) -> PeftModel:
     return PeftModel.from_pretrained(model, str(folder)).eval()
 
 
-def close(one: Tensor, other: Tensor) -> None:
-    torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+assert_close = partial(torch.testing.assert_close, rtol=1e-10, atol=1e-10)
 
 
 def config_of(folder: Path) -> dict[str, Any]:
@@ -55,10 +55,10 @@ def test_outputs_are_equal(family: Any, core: str, tmp_path: Path) -> None:
     summary = export(adapted, tmp_path)
     assert (summary.maps, summary.ranks) == (len(family.maps), (4,))
     lora = loaded(family.build(), tmp_path / "lora")
-    close(family.call(lora), expected)
+    assert_close(family.call(lora), expected)
     names = [key for key in lora.state_dict() if "aurora" in key]
     assert not names
-    close(family.call(lora.merge_and_unload()), expected)
+    assert_close(family.call(lora.merge_and_unload()), expected)
 
 
 @torch.no_grad()
@@ -70,7 +70,7 @@ def test_nothing_is_rounded_when_the_adapter_is_in_float32(
     export(get_peft_model(family.build().float(), family.config(init_weights=False)), tmp_path)
     assert load_file(tmp_path / "aurora" / WEIGHTS)["base_model.aurora_core"].dtype == torch.float32
     expected = family.call(loaded(family.build(), tmp_path / "aurora"))
-    close(family.call(loaded(family.build(), tmp_path / "lora")), expected)
+    assert_close(family.call(loaded(family.build(), tmp_path / "lora")), expected)
 
 
 @torch.no_grad()
@@ -88,7 +88,7 @@ def test_ranks_follow_the_blocks(families: dict[str, Any], core: str, tmp_path: 
     attention = lora.get_base_model().model.layers[1].self_attn
     assert attention.q_proj.scaling == attention.k_proj.scaling == {"default": 1.0}
     assert (attention.q_proj.r, attention.k_proj.r) == ({"default": 8}, {"default": 4})
-    close(family.call(lora), expected)
+    assert_close(family.call(lora), expected)
 
 
 class _Nested(nn.Module):
@@ -118,7 +118,7 @@ def test_a_rank_is_for_one_name_and_not_for_names_that_end_alike(tmp_path: Path)
     assert export(adapted, tmp_path).ranks == (2, 4)
     again = _Nested().double()
     again.load_state_dict(state)
-    close(loaded(again, tmp_path / "lora")(x), expected)
+    assert_close(loaded(again, tmp_path / "lora")(x), expected)
 
 
 @torch.no_grad()
@@ -127,7 +127,7 @@ def test_the_released_mixing_of_the_mlp(families: dict[str, Any], tmp_path: Path
     adapted = family.changed(gqt="off", core="tucker", mlp_core="interleaved")
     expected = family.call(adapted)
     export(adapted, tmp_path)
-    close(family.call(loaded(family.build(), tmp_path / "lora")), expected)
+    assert_close(family.call(loaded(family.build(), tmp_path / "lora")), expected)
 
 
 @torch.no_grad()
@@ -140,7 +140,7 @@ def test_trained_biases_travel(families: dict[str, Any], tmp_path: Path) -> None
     expected = family.call(adapted)
     export(adapted, tmp_path)
     assert config_of(tmp_path / "lora")["bias"] == "lora_only"
-    close(family.call(loaded(family.build(), tmp_path / "lora")), expected)
+    assert_close(family.call(loaded(family.build(), tmp_path / "lora")), expected)
 
 
 def test_what_the_config_keeps_and_drops(families: dict[str, Any], tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from adapter_checks import close, differs, flags, frozen_but, weights
+from adapter_checks import assert_close, differs, flags, frozen_but, weights
 from peft import PeftModel, get_peft_model
 
 from aurora_vl.tuner import AuroraLayer
@@ -81,11 +81,11 @@ def test_two_active_adapters_add_up(family: Any) -> None:
         layer = next(m for m in adapted.modules() if isinstance(m, AuroraLayer))
         x = torch.randn(2, layer.in_features).double()
         deltas = layer.get_delta_weight("default") + layer.get_delta_weight("second")
-        close(layer(x), layer.base_layer(x) + x @ deltas.T)
+        assert_close(layer(x), layer.base_layer(x) + x @ deltas.T)
     adapted.merge_adapter()
-    close(family.call(adapted), both)
+    assert_close(family.call(adapted), both)
     adapted.unmerge_adapter()
-    close(family.call(adapted), both)
+    assert_close(family.call(adapted), both)
 
 
 def test_deleting(family: Any) -> None:
@@ -113,7 +113,7 @@ def test_deleting(family: Any) -> None:
     assert frozen_but(adapted, "third")
     adapted.delete_adapter("third")
     rest = adapted.base_model.model  # peft's own methods fail without any adapter
-    close(family.call(rest), family.call(family.build()))
+    assert_close(family.call(rest), family.call(family.build()))
 
 
 def test_adapter_trains_as_asked_after_every_transition(family: Any, tmp_path: Path) -> None:
@@ -166,15 +166,15 @@ def test_another_adapter_for_every_row(family: Any) -> None:
     with adapted.adapter_rows(names):
         rows = family.call(adapted)
     for row, name in enumerate(names):
-        close(rows[row], whole[name][row])
-    close(family.call(adapted), whole["second"])
+        assert_close(rows[row], whole[name][row])
+    assert_close(family.call(adapted), whole["second"])
 
 
 def test_row_adapters_are_checked(families: dict[str, Any]) -> None:
     family = families["mlp"]
     adapted = family.changed()
     x = torch.randn(4, 10).double()
-    close(adapted(x, adapter_names=["default", "__base__"])[:2], adapted(x[:2]))
+    assert_close(adapted(x, adapter_names=["default", "__base__"])[:2], adapted(x[:2]))
     with pytest.raises(ValueError, match="non-existing adapter\\(s\\): typo"):
         adapted(x, adapter_names=["typo"] * 4)
     with pytest.raises(ValueError, match="names 3 rows, but a layer met 4"):
