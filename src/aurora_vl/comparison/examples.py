@@ -48,8 +48,6 @@ def query_examples(
 ) -> list[QueryExample]:
     """A few captions with the pictures they find, evenly spaced through all captions.
 
-    The spacing is the whole choice: nobody looks at what was found.
-
     Args:
         records: the scored pictures.
         before: for every caption in order the names of the pictures found, best first.

@@ -308,8 +308,7 @@ def _leaf(tensor: Tensor) -> Tensor:
 def _settled(loss: Tensor, inputs: Sequence[Tensor], leaves: Sequence[Tensor]) -> Tensor:
     """A loss whose gradient at its inputs is taken now, so that all between them is let go.
 
-    ITC reads the whole queue, but depends on a few features; their gradients are a thousandth of
-    what the backward pass would otherwise keep.
+    ITC reads the whole queue, which the backward pass would keep, but depends on few features.
 
     Args:
         loss: a scalar computed from the leaves.
