@@ -78,12 +78,12 @@ def contenders(
         )
 
     few = torch.arange(plain_candidates or candidates, device=ids.device).expand(media, -1)
-    plain_scales = torch.stack([s[: few.shape[1]] for s in scales if s is not None] or [ids])
+    few_scales = [scale[: few.shape[1]] for scale in scales if scale is not None]
+    plain_scales = torch.stack(few_scales) if few_scales else None
 
     @torch.inference_mode()
     def theirs() -> Tensor:
-        scale = plain_scales if setup.frames else None
-        return plain.rerank(model, states, ids, mask, few, scale).double().cpu()
+        return plain.rerank(model, states, ids, mask, few, plain_scales).double().cpu()
 
     return {PLAIN: theirs, OURS: ours}
 
