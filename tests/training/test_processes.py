@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,37 +15,25 @@ import torch
 from safetensors.torch import load_file
 
 from aurora_vl.training.recipe import Recipe, save_recipe
-from aurora_vl.training.run import train
+from aurora_vl.training.run import evaluate, train
 from aurora_vl.training.trainer import STATE_FILE
 
 MakeRecipe = Callable[..., Recipe]
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-def run_two(recipe: Path) -> None:
-    """As torchrun starts it."""
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "aurora_vl", "train", str(recipe)],
-            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    try:
-        outputs = [process.communicate(timeout=500)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+def under_torchrun(*arguments: object) -> str:
+    """`torchrun --nproc-per-node 2 -m aurora_vl ARGUMENTS...`; its standard output."""
+    launcher = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    done = subprocess.run(
+        [sys.executable, "-m", *launcher, "-m", "aurora_vl", *map(str, arguments)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_two_processes_come_to_the_same(
@@ -71,7 +58,7 @@ def test_two_processes_come_to_the_same(
     two = make_recipe(*settings, "training.batch_size=2", output="two")
     train(one)
     save_recipe(two, tmp_path / "two.yaml")
-    run_two(tmp_path / "two.yaml")
+    under_torchrun("train", tmp_path / "two.yaml", "-q")
 
     results = [json.loads((r.output / "metrics.json").read_text()) for r in (one, two)]
     assert results[0]["metrics"] == results[1]["metrics"]
@@ -85,3 +72,18 @@ def test_two_processes_come_to_the_same(
     assert sorted(p.name for p in one.output.iterdir()) == sorted(
         p.name for p in two.output.iterdir()
     )
+
+
+def test_two_processes_score_the_same(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    """`aurora evaluate` with an adapter: one result, printed and written once."""
+    recipe = make_recipe()
+    train(recipe)
+    alone = evaluate(recipe, adapter=recipe.output / "adapter", out=tmp_path / "alone")
+    save_recipe(recipe, tmp_path / "again.yaml")
+    printed = under_torchrun(
+        *("evaluate", tmp_path / "again.yaml", "--adapter", recipe.output / "adapter"),
+        *("--out", tmp_path / "together", "--json", "-q"),
+    )
+    assert json.loads(printed)["metrics"] == alone["metrics"]
+    first, second = (tmp_path / name / "predictions.json" for name in ("alone", "together"))
+    assert first.read_text() == second.read_text()

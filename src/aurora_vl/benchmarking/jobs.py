@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from aurora_vl.benchmarking import data, growth, inference, rerank, train_step
+from aurora_vl.benchmarking import changes, data, growth, inference, rerank, train_step
 from aurora_vl.benchmarking.goals import judge
 from aurora_vl.benchmarking.measuring import Row, default_device, machine
 from aurora_vl.benchmarking.setup import BASE, Setup
@@ -23,6 +23,7 @@ JOBS: dict[str, dict[str, Part]] = {
     inference.JOB: {"scoring": inference.compare},
     data.JOB: {"pictures": data.pictures, "videos": data.videos},
     growth.JOB: dict(growth.PARTS),
+    changes.JOB: dict(changes.PARTS),
 }
 
 

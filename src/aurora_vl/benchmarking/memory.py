@@ -23,6 +23,7 @@ from aurora_vl.benchmarking.setup import Setup
 _UNIT = 1e6
 _MODULES = {
     "train-step": "aurora_vl.benchmarking.train_step",
+    "changes": "aurora_vl.benchmarking.changes",
     "gallery": "aurora_vl.benchmarking.rerank",
     "inference": "aurora_vl.benchmarking.inference",
 }

@@ -7,7 +7,7 @@ they differ in what is trained alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -44,13 +44,16 @@ CONTENDERS = (
 _MOMENTUM = 0.995
 
 
-def build(name: str, setup: Setup, *, start: bool = True) -> nn.Module:
+def build(
+    name: str, setup: Setup, *, start: bool = True, kind: type[RetrievalTask] = RetrievalTask
+) -> nn.Module:
     """A contender's task in training mode: called with a batch it gives `loss` and its parts.
 
     Args:
         name: one of `CONTENDERS`.
         setup: sizes and device.
         start: adapters start as the frozen model; False changes it.
+        kind: of task, but for the plain form.
     """
     method = name.split()[0]
     momentum = None if "without momentum" in name else _MOMENTUM
@@ -73,7 +76,7 @@ def build(name: str, setup: Setup, *, start: bool = True) -> nn.Module:
     settings = RetrievalSettings(
         queue=setup.queue, momentum=momentum, warm_momentum=False, ramp_steps=0
     )
-    task = RetrievalTask(model, settings)
+    task = kind(model, settings)
     for buffer, value in zip((task.image_queue, task.text_queue, task.index_queue), queue):
         buffer.copy_(value)
     return task.train()
@@ -81,12 +84,18 @@ def build(name: str, setup: Setup, *, start: bool = True) -> nn.Module:
 
 def contender(name: str, setup: Setup) -> Callable[[], dict[str, Tensor]]:
     """One training step of a contender, to be called again and again."""
-    task, batch = build(name, setup), setup.pairs()
+    return stepping(build(name, setup), setup.pairs(), half=name == BFLOAT16)
+
+
+def stepping(
+    task: nn.Module, batch: Mapping[str, Tensor], *, half: bool
+) -> Callable[[], dict[str, Tensor]]:
+    """A step of a task on one batch, forward, backward and AdamW; `half` is autocast's bfloat16."""
     optimizer = torch.optim.AdamW([p for p in task.parameters() if p.requires_grad])
-    half = name == BFLOAT16
+    device = batch["input_ids"].device.type
 
     def step() -> dict[str, Tensor]:
-        with torch.autocast(setup.torch_device.type, torch.bfloat16) if half else nullcontext():
+        with torch.autocast(device, torch.bfloat16) if half else nullcontext():
             losses = task(**batch)
         losses["loss"].backward()
         optimizer.step()
@@ -106,15 +115,20 @@ def counted_operations(name: str, setup: Setup, *, tokens: int | None = None) ->
         setup: sizes.
         tokens: captions all of this length instead of natural ones.
     """
-    shapes = replace(setup, device="meta")
     batch = setup.pairs()
     if tokens is not None:
         ids = torch.ones(setup.batch, tokens, dtype=torch.long)
         batch.update(input_ids=ids, attention_mask=ids)
     with torch.device("meta"):
-        task = build(name, shapes).to("meta")
-        with counting() as counter:
-            task(**{key: value.to("meta") for key, value in batch.items()})["loss"].backward()
+        return counted(build(name, replace(setup, device="meta")), batch)
+
+
+def counted(task: nn.Module, batch: Mapping[str, Tensor]) -> float:
+    """Operations of a step of a task on a batch, in 10^9; both go to the meta device."""
+    with torch.device("meta"), counting() as counter:
+        task.to("meta")(**{key: value.to("meta") for key, value in batch.items()})[
+            "loss"
+        ].backward()
     return counter.get_total_flops() / GIGA
 
 

@@ -17,6 +17,7 @@ from aurora_vl.progress import console
 
 _JOBS = ("train-step", "rerank", "inference", "data")
 _GROWTH = "growth"
+_CHANGES = "changes"
 
 
 def bench(
@@ -26,7 +27,8 @@ def bench(
             metavar="[JOB]",
             show_default=False,
             help=f"{', '.join(_JOBS)}; all four if none. {_GROWTH}: time and memory of a step "
-            "by batch, frames and rank, with pictures beside the JSON file.",
+            "by batch, frames and rank, with pictures beside the JSON file. "
+            f"{_CHANGES}: our step with one gain undone at a time.",
         ),
     ] = None,
     part: Annotated[
@@ -54,7 +56,7 @@ def bench(
     Contenders run in turn, on a GPU if there is one. The four jobs on BLIP-base shapes take long on
     a CPU; --backbone mini gives a quick look.
     """
-    jobs = (*_JOBS, _GROWTH)
+    jobs = (*_JOBS, _GROWTH, _CHANGES)
     if job is not None and job not in jobs:
         raise UserError(f"there is no job {job!r}; choose one of {', '.join(jobs)}.")
     if json is not None and not json.parent.is_dir():

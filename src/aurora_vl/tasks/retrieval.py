@@ -252,7 +252,7 @@ class RetrievalTask(nn.Module):
         weights = torch.cat([torch.ones_like(valid), valid, valid]).to(losses.dtype)
         return (losses * weights).sum() / weights.sum()
 
-    def _runs(self, live: RetrievalOutput, texts: Tensor, media: Tensor) -> tuple[TextRun, TextRun]:
+    def _runs(self, live: RetrievalOutput, texts: Tensor, media: Tensor) -> tuple[TextRun, ...]:
         """Keys for (3B,) texts: two for each own medium, then one for each medium drawn.
 
         Args:

@@ -1,0 +1,170 @@
+"""What each change gives: our training step, and our re-ranking, with one of them undone at a time.
+
+Ratios are against the form with every change in force, so that a gain reads as a number above 1.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aurora_vl.benchmarking import rerank, train_step
+from aurora_vl.benchmarking.measuring import Row, rows_of, time_in_turn
+from aurora_vl.benchmarking.memory import peaks_of
+from aurora_vl.benchmarking.operations import GIGA, counting
+from aurora_vl.benchmarking.plain import pad
+from aurora_vl.benchmarking.setup import BASE, Setup
+from aurora_vl.modeling.blip import RetrievalOutput, TextRun
+from aurora_vl.tasks.retrieval import RetrievalTask, backbone_of
+from aurora_vl.tuner.layer import AuroraLinear
+
+JOB = "changes"
+OURS = train_step.OURS
+BFLOAT16 = train_step.BFLOAT16
+PADDED = "captions of 35 tokens"
+KEYS_PER_PAIR = "keys and values for every pair"
+EVERY_TOKEN = "every token in the last layers"
+OWN_MEMORY = "updates in memory of their own"
+EVERY_NUMBER = "every number averaged"
+CAST_AGAIN = "weights cast in every pass, bfloat16"
+COMPILED = "layers compiled"
+CONTENDERS = (
+    *(OURS, PADDED, KEYS_PER_PAIR, EVERY_TOKEN, OWN_MEMORY, EVERY_NUMBER),
+    *(BFLOAT16, CAST_AGAIN, COMPILED),
+)
+_KEPT, _AGAIN = "states kept", "encoded again"
+_MOMENTUM_STEP = 0.005
+_FIRST_ONLY = {"vision": 1, "text": 2}  # its place among the arguments of a layer
+
+
+class _KeysPerPair(RetrievalTask):
+    """Each of the 3B pairs computes its picture's keys and values."""
+
+    def _runs(self, live: RetrievalOutput, texts: Tensor, media: Tensor) -> tuple[TextRun, ...]:
+        return (TextRun(len(texts), self.backbone.cross_keys(live.image_states[media])),)
+
+
+def build(name: str, setup: Setup) -> RetrievalTask:
+    """A contender's task; some are undone in `batch_of` or `contender`."""
+    ours = BFLOAT16 if name == BFLOAT16 else OURS
+    kind = _KeysPerPair if name == KEYS_PER_PAIR else RetrievalTask
+    task = train_step.build(ours, setup, kind=kind)
+    assert isinstance(task, RetrievalTask)
+    if name == EVERY_TOKEN:
+        for layer, place in _layers(task):
+            layer.register_forward_pre_hook(_without_first_only(place))
+    elif name == OWN_MEMORY:
+        for module in task.modules():
+            if isinstance(module, AuroraLinear):  # somebody else may see the map's output
+                module.base_layer.register_forward_hook(lambda *_: None)
+    elif name == COMPILED:
+        for layer, _ in _layers(task):
+            layer.compile()
+    return task
+
+
+def batch_of(name: str, setup: Setup) -> dict[str, Tensor]:
+    """A contender's batch."""
+    batch = setup.pairs()
+    if name == PADDED:
+        ids, mask = pad(batch["input_ids"], batch["attention_mask"])
+        batch |= {"input_ids": ids, "attention_mask": mask}
+    return batch
+
+
+def contender(name: str, setup: Setup) -> Callable[[], object]:
+    """One training step of a contender, to be called again and again."""
+    task = build(name, setup)
+    step = train_step.stepping(task, batch_of(name, setup), half=name in (BFLOAT16, CAST_AGAIN))
+    if name != EVERY_NUMBER:
+        return step
+    averaged = copy.deepcopy(task.model)
+
+    def with_second_model() -> None:
+        step()
+        with torch.no_grad():
+            for average, live in zip(averaged.parameters(), task.model.parameters(), strict=True):
+                average.lerp_(live, _MOMENTUM_STEP)
+
+    return with_second_model
+
+
+def steps(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
+    """Training steps; `COMPILED` needs a C++ compiler on a CPU and is left out without one."""
+    names = [n for n in CONTENDERS if n != COMPILED or _can_compile(setup)]
+    seconds = time_in_turn(
+        {name: contender(name, setup) for name in names}, repeats, setup.torch_device
+    )
+    countable = setup.backbone == BASE
+    return rows_of(
+        JOB,
+        seconds,
+        reference=OURS,
+        peak_mb=peaks_of(JOB, names, setup)[0] if memory else None,
+        gflop={n: _counted(n, setup) for n in names if n != COMPILED} if countable else None,
+        precision={BFLOAT16: "bfloat16", CAST_AGAIN: "bfloat16"},
+    )
+
+
+def reranking(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
+    """A picture encoded and met with its candidates, its states kept or computed once more."""
+    if setup.backbone == BASE:
+        setup = replace(setup, image_size=rerank.SIZES[0])
+    match = rerank.contenders(setup, rerank.CANDIDATES, plain_candidates=1)[rerank.OURS]
+    backbone = backbone_of(setup.with_aurora(start=False))
+    pixels = setup.pairs(1)["pixel_values"]
+
+    def form(times: int) -> Callable[[], object]:
+        @torch.inference_mode()
+        def run() -> Tensor:
+            for _ in range(times):
+                backbone.encode_image(pixels)
+            return match()
+
+        return run
+
+    forms = {_KEPT: form(1), _AGAIN: form(2)}
+    gflop = {}
+    for name, run in forms.items():
+        with counting() as counter:
+            run()
+        gflop[name] = counter.get_total_flops() / GIGA
+    seconds = time_in_turn(forms, repeats, setup.torch_device)
+    return rows_of(f"{JOB} of re-ranking", seconds, reference=_KEPT, gflop=gflop)
+
+
+PARTS: dict[str, Callable[..., list[Row]]] = {"steps": steps, "reranking": reranking}
+
+
+def _layers(task: RetrievalTask) -> Iterator[tuple[nn.Module, int]]:
+    """The layers of both encoders, and where they are told that the first token is enough."""
+    backbone = task.backbone
+    for encoder, layers in (
+        ("vision", backbone.vision_model.encoder.layers),
+        ("text", backbone.text_encoder.encoder.layer),
+    ):
+        for layer in layers:
+            yield layer, _FIRST_ONLY[encoder]
+
+
+def _without_first_only(place: int) -> Callable[..., Any]:
+    def hook(_module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (*arguments[:place], False, *arguments[place + 1 :])
+
+    return hook
+
+
+def _counted(name: str, setup: Setup) -> float:
+    with torch.device("meta"):
+        task = build(name, replace(setup, device="meta"))
+    return train_step.counted(task, batch_of(name, setup))
+
+
+def _can_compile(setup: Setup) -> bool:
+    return setup.torch_device.type != "cpu" or shutil.which("c++") is not None
