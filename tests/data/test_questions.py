@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,25 @@ def test_an_item_per_answered_question(records: list[QuestionRecord]) -> None:
     assert len(items) == 2
     first, last = items[0], items[1]
     assert first["pixel_values"].shape == (3, 8, 8)
-    assert (first["question"], first["answers"]) == ("is it a dog?", ["dog", "a cat"])
-    assert first["weights"] == [0.25, 0.125]
-    assert last["weights"] == [0.2]  # Visual Genome's
+    assert first["asked"] == [("is it a dog?", ["dog", "a cat"], [0.25, 0.125])]
+    assert [each.weights for each in last["asked"]] == [[0.2]]  # Visual Genome's
+
+
+def test_questions_about_a_medium_together(records: list[QuestionRecord]) -> None:
+    mixed = [records[0], records[-1], records[0], records[0], records[-1]]
+    mixed = [replace(record, question=f"question {n}") for n, record in enumerate(mixed)]
+
+    def asked_in(together: int) -> list[list[str]]:
+        items = QuestionTrainSet(mixed, CROP, seed=0, questions_per_item=together)
+        return [[each.question for each in items[n]["asked"]] for n in range(len(items))]
+
+    assert asked_in(1) == [[f"question {n}"] for n in range(5)]
+    assert asked_in(2) == [
+        ["question 0", "question 2"],
+        ["question 1", "question 4"],
+        ["question 3"],
+    ]
+    assert asked_in(9) == [["question 0", "question 2", "question 3"], ["question 1", "question 4"]]
 
 
 def test_items_come_from_seed_and_epoch(records: list[QuestionRecord]) -> None:
@@ -86,7 +103,7 @@ def test_a_damaged_picture_may_be_skipped(records: list[QuestionRecord]) -> None
     with pytest.raises(UserError, match=r"0\.png"):
         QuestionTrainSet(records, CROP, seed=0)[0]
     skipping = QuestionTrainSet(records, CROP, seed=0, on_error="skip")
-    assert skipping[0]["answers"] == ["ball"]
+    assert [each.answers for each in skipping[0]["asked"]] == [["ball"]]
     assert skipping.skipped() == [str(records[0].path)]
 
 
@@ -108,6 +125,7 @@ def test_a_batch(records: list[QuestionRecord]) -> None:
     assert batch["answer_ids"].tolist() == [[4, 16, 3, 0], [4, 6, 17, 3], [4, 18, 3, 0]]
     assert batch["answer_mask"].sum(1).tolist() == [3, 4, 3]
     assert batch["answer_counts"].tolist() == [2, 1]
+    assert batch["question_counts"].tolist() == [1, 1]
     torch.testing.assert_close(batch["answer_weights"], torch.tensor([0.5, 0.25, 0.2]))
 
 

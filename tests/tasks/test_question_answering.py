@@ -99,6 +99,23 @@ def test_the_loss_is_the_weighted_sum_per_question(
     torch.testing.assert_close(losses["loss"], expected / 3, rtol=1e-10, atol=0)
 
 
+def test_questions_about_one_picture_share_its_encoding(
+    model: Any, pixels: Tensor, questions: tuple[Tensor, Tensor]
+) -> None:
+    """Two questions about the first picture and one about the second: the same as one by one."""
+    task = QuestionAnsweringTask(model, AnsweringSettings())
+    apart = given(pixels[[0, 0, 1]], questions)
+    together = apart | {"pixel_values": pixels[:2], "question_counts": torch.tensor([2, 1])}
+    losses, gradients = [], []
+    for batch in (apart, together):
+        task.zero_grad()
+        losses.append(task(**batch)["loss"])
+        losses[-1].backward()
+        gradients.append({name: p.grad.clone() for name, p in task.named_parameters()})
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-12, atol=0)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-9, atol=1e-12)
+
+
 def test_padding_changes_nothing(
     model: Any, pixels: Tensor, questions: tuple[Tensor, Tensor]
 ) -> None:

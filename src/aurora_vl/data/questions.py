@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -24,27 +24,34 @@ from aurora_vl.data.transforms import ImageTransform
 from aurora_vl.errors import UserError
 
 
-class QuestionItem(TypedDict):
-    """A question about a medium with its answers.
+class AnsweredQuestion(NamedTuple):
+    """A question, cleaned, and its answers, cleaned and different, with the weight of each."""
 
-    Keys: pixel_values uint8 (3, S, S), or (T, 3, S, S) of a video; question, cleaned; answers,
-    cleaned and different, with the weight of each; augment_seed >= 0.
-    """
-
-    pixel_values: Tensor
     question: str
     answers: list[str]
     weights: list[float]
+
+
+class QuestionItem(TypedDict):
+    """A medium with questions about it.
+
+    Keys: pixel_values uint8 (3, S, S), or (T, 3, S, S) of a video; asked; augment_seed >= 0.
+    """
+
+    pixel_values: Tensor
+    asked: list[AnsweredQuestion]
     augment_seed: int
 
 
 class QuestionTrainSet(TrainSet[QuestionItem]):
-    """One item per question that has an answer.
+    """Items of a medium with questions that have an answer.
 
     Args:
         records: the training split.
         transform: crop, size and number of frames.
         seed: of the run.
+        questions_per_item: at most so many questions about one medium share an item, in the order
+            of the records; 1 gives an item for each question, as BLIP trains on VQAv2.
         max_words: questions are cut to so many words.
         answer_weight: an answer weighs this times its share of the votes.
         genome_weight: the same for Visual Genome's questions.
@@ -60,40 +67,60 @@ class QuestionTrainSet(TrainSet[QuestionItem]):
         transform: ImageTransform,
         *,
         seed: int,
+        questions_per_item: int = 1,
         max_words: int = QUESTION_WORDS,
         answer_weight: float = 1.0,
         genome_weight: float = 0.2,
         on_error: OnError = "stop",
     ) -> None:
-        self.records = [record for record in records if shares_of_votes(record)]
+        answered = [record for record in records if shares_of_votes(record)]
+        self.items = _grouped(answered, questions_per_item)
         self.transform = transform
         self.max_words = max_words
         self.answer_weight = answer_weight
         self.genome_weight = genome_weight
-        if not self.records:
+        if not self.items:
             raise UserError(
                 "the training split has no answered question: check data.annotations and data.media"
             )
-        super().__init__(len(self.records), seed=seed, on_error=on_error)
+        super().__init__(len(self.items), seed=seed, on_error=on_error)
 
     def path_of(self, index: int) -> Path:
-        """The picture or video of question `index`."""
-        return self.records[index].path
+        """The picture or video of item `index`."""
+        return self.items[index][0].path
 
     def load_item(self, index: int, rng: np.random.Generator) -> QuestionItem:
-        """Load question `index` (see `QuestionItem`)."""
+        """Load item `index` (see `QuestionItem`)."""
         # Drawn before the crop, which takes a varying number of draws.
         augment_seed = int(rng.integers(2**63 - 1))
-        record = self.records[index]
-        weight = self.genome_weight if record.source == GENOME else self.answer_weight
-        shares = shares_of_votes(record)
+        records = self.items[index]
         return QuestionItem(
-            pixel_values=load_media(record, self.transform, rng),
-            question=clean_question(record.question, self.max_words),
-            answers=list(shares),
-            weights=[weight * share for share in shares.values()],
+            pixel_values=load_media(records[0], self.transform, rng),
+            asked=[self._answered(record) for record in records],
             augment_seed=augment_seed,
         )
+
+    def _answered(self, record: QuestionRecord) -> AnsweredQuestion:
+        weight = self.genome_weight if record.source == GENOME else self.answer_weight
+        shares = shares_of_votes(record)
+        return AnsweredQuestion(
+            clean_question(record.question, self.max_words),
+            list(shares),
+            [weight * share for share in shares.values()],
+        )
+
+
+def _grouped(records: Sequence[QuestionRecord], together: int) -> list[list[QuestionRecord]]:
+    """Records about one medium, so many together at most, in the order of their first."""
+    groups: list[list[QuestionRecord]] = []
+    growing: dict[Path, list[QuestionRecord]] = {}
+    for record in records:
+        group = growing.get(record.path)
+        if group is None or len(group) == together:
+            group = growing[record.path] = []
+            groups.append(group)
+        group.append(record)
+    return groups
 
 
 class QuestionCollator:
@@ -111,31 +138,34 @@ class QuestionCollator:
         self.max_tokens = max_tokens
 
     def __call__(self, items: Sequence[QuestionItem]) -> dict[str, Tensor]:
-        """Return one batch of B questions with S answers in all.
+        """Return one batch of b media with B questions and S answers in all.
 
         Returns:
-            pixel_values uint8 (B, 3, S, S) or (B, T, 3, S, S); question_ids and question_mask
-            int64 (B, L); answer_ids and answer_mask int64 (S, A), those of the first question, of
-            the second and so on; answer_counts int64 (B,); answer_weights float32 (S,);
-            augment_seed int64 (B,).
+            pixel_values uint8 (b, 3, S, S) or (b, T, 3, S, S); question_ids and question_mask
+            int64 (B, L), those about the first medium, about the second and so on;
+            question_counts int64 (b,); answer_ids and answer_mask int64 (S, A), likewise of the
+            questions; answer_counts int64 (B,); answer_weights float32 (S,); augment_seed int64
+            (b,).
         """
+        asked = [each for item in items for each in item["asked"]]
         questions = self.tokenizer(
-            [item["question"] for item in items],
+            [each.question for each in asked],
             padding=True,
             truncation=True,
             max_length=self.max_tokens,
             return_tensors="pt",
         )
-        answers = [answer for item in items for answer in item["answers"]]
+        answers = [answer for each in asked for answer in each.answers]
         answer_ids, answer_mask = encode_answers(self.tokenizer, answers, self.start)
-        weights = [weight for item in items for weight in item["weights"]]
+        weights = [weight for each in asked for weight in each.weights]
         return {
             "pixel_values": torch.stack([item["pixel_values"] for item in items]),
             "question_ids": questions["input_ids"],
             "question_mask": questions["attention_mask"],
+            "question_counts": torch.tensor([len(item["asked"]) for item in items]),
             "answer_ids": answer_ids,
             "answer_mask": answer_mask,
-            "answer_counts": torch.tensor([len(item["answers"]) for item in items]),
+            "answer_counts": torch.tensor([len(each.answers) for each in asked]),
             "answer_weights": torch.tensor(weights),
             "augment_seed": torch.tensor([item["augment_seed"] for item in items]),
         }

@@ -907,6 +907,7 @@ class BlipForQuestionAnswering(BlipPreTrainedModel):
         question_ids: Tensor,
         question_mask: Tensor | None = None,
         image_mask: Tensor | None = None,
+        image_rows: Tensor | None = None,
     ) -> Tensor:
         """Questions read with their pictures.
 
@@ -916,12 +917,16 @@ class BlipForQuestionAnswering(BlipPreTrainedModel):
             question_ids: (B, L); the first id is replaced by [ENC].
             question_mask: (B, L), true or 1 where not padding.
             image_mask: (b, N), true or 1 where a state may be attended to.
+            image_rows: (B,), the row of ``image`` that each question is about, where not each has
+                equally many.
 
         Returns:
             Question states (B, L, d).
         """
         states = image if image.ndim == 3 else self.vision_model(image)
         cross = self.text_encoder.cross_keys(states, image_mask)
+        if image_rows is not None:
+            cross = cross.select(image_rows)
         ids = _with_first(question_ids, self.enc_token_id)
         return self.text_encoder(ids, question_mask, cross)
 

@@ -68,31 +68,44 @@ class QuestionAnsweringTask(nn.Module):
         answer_mask: Tensor,
         answer_counts: Tensor,
         answer_weights: Tensor,
+        question_counts: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """The loss of one batch of questions.
 
         Args:
-            pixel_values: (B, 3, H, W) normalised pictures or (B, T, 3, H, W) videos.
-            question_ids, question_mask: (B, L).
+            pixel_values: (b, 3, H, W) normalised pictures or (b, T, 3, H, W) videos; each is
+                encoded once for all its questions.
+            question_ids, question_mask: (B, L), the questions about the first medium, about the
+                second and so on.
             answer_ids, answer_mask: (S, A), the answers of the first question, of the second and
                 so on; [DEC] first, [SEP] last.
             answer_counts: (B,) integers, how many answers each question has; their sum is S.
             answer_weights: (S,), such as each answer's share of the votes.
+            question_counts: (b,) integers, how many questions each medium has; None for one each.
 
         Returns:
             scalar `loss`: the weighted sum of the answers' negative log-likelihoods, per question.
         """
         backbone = self.backbone
-        states = backbone.encode_question(pixel_values, question_ids, question_mask)
-        owners = torch.arange(len(states), device=states.device)
-        owners = owners.repeat_interleave(answer_counts, output_size=len(answer_ids))
+        count = len(question_ids)
+        media = None if count == len(pixel_values) else _owners(question_counts, count)
+        states = backbone.encode_question(
+            pixel_values, question_ids, question_mask, image_rows=media
+        )
+        owners = _owners(answer_counts, len(answer_ids))
         keys = backbone.question_keys(states, question_mask).select(owners)
         logits = backbone.answer_logits(answer_ids, answer_mask, keys)
         losses = answer_losses(logits, answer_ids, answer_mask, self.settings.label_smoothing)
-        count = len(pixel_values)
         if self.settings.divide_by_frames and pixel_values.ndim == 5:
             count *= pixel_values.shape[1]
         return {"loss": (answer_weights * losses).sum() / count}
+
+
+def _owners(counts: Tensor | None, total: int) -> Tensor:
+    """Which row each of `total` things belongs to, the first counts[0] of them to row 0."""
+    assert counts is not None
+    rows = torch.arange(len(counts), device=counts.device)
+    return rows.repeat_interleave(counts, output_size=total)
 
 
 class RankedAnswers(NamedTuple):

@@ -110,6 +110,8 @@ class DataSection(Section):
 
     For questions: `train_on` and `scored` choose splits, left out the benchmark's usual ones;
     `visual_genome` is the folder of its pictures, whose `vg_qa.json` is then trained on too.
+    Up to `questions_per_item` questions about one medium are trained on together and share its
+    encoding, which is most of a step's work; `training.batch_size` then counts such groups.
     """
 
     kind: Literal["coco", "flickr30k", "msrvtt", "didemo", "vqav2", "msrvtt-qa", "jsonl", "world"]
@@ -125,6 +127,7 @@ class DataSection(Section):
     train_on: Literal["train", "train+val"] = "train"
     scored: Literal["val", "test", "test-dev"] | None = None
     visual_genome: Path | None = None
+    questions_per_item: int = Field(1, ge=1)
     world: WorldSection = WorldSection()
 
     @model_validator(mode="after")

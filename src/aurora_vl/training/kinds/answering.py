@@ -122,11 +122,12 @@ class AnsweringKind(TaskKind[QuestionRecord]):
     def train_set(
         self, recipe: Recipe, records: Sequence[QuestionRecord], image_size: int
     ) -> Dataset[Any]:
-        """One item per question."""
+        """Items of a medium with one or more of its questions."""
         return QuestionTrainSet(
             records,
             ImageTransform(image_size, recipe.data.crop_scale, recipe.data.frames),
             seed=recipe.training.seed,
+            questions_per_item=recipe.data.questions_per_item,
             max_words=recipe.max_words,
             answer_weight=recipe.objective.answer_weight,
             genome_weight=recipe.objective.visual_genome_weight,
