@@ -96,18 +96,22 @@ def contender(name: str, setup: Setup) -> Callable[[], object]:
 
 
 def steps(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
-    """Training steps; `COMPILED` needs a C++ compiler on a CPU and is left out without one."""
+    """Training steps; `COMPILED` needs a C++ compiler on a CPU and is left out without one.
+
+    Its peak would be the compiler's and is not measured.
+    """
     names = [n for n in CONTENDERS if n != COMPILED or _can_compile(setup)]
     seconds = time_in_turn(
         {name: contender(name, setup) for name in names}, repeats, setup.torch_device
     )
+    eager = [name for name in names if name != COMPILED]
     countable = setup.backbone == BASE
     return rows_of(
         JOB,
         seconds,
         reference=OURS,
-        peak_mb=peaks_of(JOB, names, setup)[0] if memory else None,
-        gflop={n: _counted(n, setup) for n in names if n != COMPILED} if countable else None,
+        peak_mb=peaks_of(JOB, eager, setup)[0] if memory else None,
+        gflop={name: _counted(name, setup) for name in eager} if countable else None,
         precision={BFLOAT16: "bfloat16", CAST_AGAIN: "bfloat16"},
     )
 
