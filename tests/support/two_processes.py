@@ -16,12 +16,24 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from PIL import Image
-from tiny_blip import COLOURS, SIZE, THINGS, batch, tiny_model, tiny_tokenizer
+from tiny_blip import (
+    COLOURS,
+    SIZE,
+    THINGS,
+    batch,
+    fill,
+    tiny_config,
+    tiny_model,
+    tiny_tokenizer,
+)
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from aurora_vl.data.records import CaptionedMedia
+from aurora_vl.data.records import CaptionedMedia, QuestionRecord
+from aurora_vl.evaluation.answering import AnsweringPlan, answer_questions
 from aurora_vl.evaluation.retrieval import evaluate_retrieval
+from aurora_vl.modeling.blip import BlipForQuestionAnswering
+from aurora_vl.tasks.question_answering import AnsweringSettings, QuestionAnsweringTask
 from aurora_vl.tasks.retrieval import RetrievalSettings, RetrievalTask
 
 CASES = [  # method, ice, momentum, queue, videos instead of pictures
@@ -34,6 +46,7 @@ CASES = [  # method, ice, momentum, queue, videos instead of pictures
 # Pictures of 16 pairs, 8 a process; some come twice in one process, some in both.
 INDEX = [0, 1, 2, 2, 3, 4, 5, 6, 7, 8, 0, 9, 10, 11, 3, 11]
 CAPTIONS = [2, 0, 1, 3, 1]  # of each picture
+QUESTIONS = [2, 1, 1, 3]  # about each picture of a training step
 STEPS = 3
 RATE = 0.02
 
@@ -96,9 +109,65 @@ def evaluated(folder: Path) -> dict[str, Any]:
     return {"scores": scores, "metrics": result.metrics}
 
 
+def answering_model() -> Any:
+    """A question answering backbone."""
+    model = BlipForQuestionAnswering(tiny_config())
+    fill(model)
+    return model.double()
+
+
+def question_step(rank: int | None) -> dict[str, Any]:
+    """Loss and gradients of four pictures with seven questions, or of a process's two pictures."""
+    task = QuestionAnsweringTask(answering_model(), AnsweringSettings()).train()
+    module = task if rank is None else DistributedDataParallel(task, find_unused_parameters=True)
+    media = slice(None) if rank is None else slice(2 * rank, 2 * rank + 2)
+    first = 0 if rank is None else sum(QUESTIONS[: 2 * rank])
+    rows = slice(first, first + sum(QUESTIONS[media]))
+    made = batch(list(range(7)), length=6, seed=5)
+    pixels = made["pixel_values"][: len(QUESTIONS)][media].double()
+    answers = torch.tensor([[4, 7 + n, 3] for n in range(7)])[rows]
+    loss = module(
+        pixel_values=pixels,
+        question_ids=made["input_ids"][rows],
+        question_mask=made["attention_mask"][rows],
+        answer_ids=answers,
+        answer_mask=torch.ones_like(answers),
+        answer_counts=torch.ones(len(answers), dtype=torch.long),
+        answer_weights=torch.ones(len(answers), dtype=torch.float64),
+        question_counts=torch.tensor(QUESTIONS[media]),
+    )["loss"]
+    loss.backward()
+    gradients = {n: p.grad for n, p in task.named_parameters() if p.grad is not None}
+    return {"loss": loss.detach(), "gradients": gradients}
+
+
+def answered(folder: Path) -> list[Any]:
+    """Answers to seven questions about five pictures, of which one has none."""
+    records = [
+        QuestionRecord(
+            f"{number}-{thing}",
+            str(number),
+            folder / f"{number}.png",
+            "image",
+            f"the {thing} on the {COLOURS[number % 4]} box",
+            (),
+        )
+        for number, count in enumerate(CAPTIONS)
+        for thing in THINGS[:count]
+    ]
+    plan = AnsweringPlan(candidates=[*THINGS, "a dog", "the big cat"], top=4, batch_size=2)
+    found = answer_questions(answering_model(), tiny_tokenizer(), records[::-1], plan)
+    return [(answer.answer, answer.log_likelihood) for answer in found]
+
+
 def computed(rank: int | None, folder: Path) -> dict[str, Any]:
-    """All cases of training and the evaluation."""
-    return {"training": [run(case, rank) for case in CASES], "evaluation": evaluated(folder)}
+    """All cases of training, the evaluation, and both of questions."""
+    return {
+        "training": [run(case, rank) for case in CASES],
+        "evaluation": evaluated(folder),
+        "question step": question_step(rank),
+        "answers": answered(folder),
+    }
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Two processes with 8 pairs each compute what one computes with 16, through DDP over gloo.
 
-So do two that share a gallery and its captions.
+So do two that share a gallery and its captions, or questions about pictures.
 """
 
 from __future__ import annotations
@@ -77,3 +77,18 @@ def test_scores_of_a_shared_gallery(results: Any) -> None:
     for together in (first, second):
         assert_close(together["scores"], alone["scores"])
         assert together["metrics"] == alone["metrics"]
+
+
+def test_a_step_of_unequally_many_questions(results: Any) -> None:
+    alone, first, second = (result["question step"] for result in results)
+    assert_close((first["loss"] + second["loss"]) / 2, alone["loss"])
+    for together in (first, second):
+        assert_close(together["gradients"], alone["gradients"])
+
+
+def test_answers_to_shared_questions(results: Any) -> None:
+    alone, first, second = (result["answers"] for result in results)
+    assert len({answer for answer, _ in alone}) > 1
+    for together in (first, second):
+        assert [answer for answer, _ in together] == [answer for answer, _ in alone]
+        assert [score for _, score in together] == pytest.approx([score for _, score in alone])

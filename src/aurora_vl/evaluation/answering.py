@@ -1,7 +1,8 @@
 """Answering questions: predictions for every question, their score, and baselines beside it.
 
 A medium is encoded once for all its questions. Answers are ranked from a list or generated; the
-score of an answer is the sum of its tokens' log-probabilities in both.
+score of an answer is the sum of its tokens' log-probabilities in both. Several processes share the
+media and come to one result.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from aurora_vl.data.text import QUESTION_WORDS, clean_question
 from aurora_vl.data.transforms import ImageTransform, to_model_input
 from aurora_vl.errors import UserError
 from aurora_vl.evaluation.vqa_metric import Metric
+from aurora_vl.tasks.distributed import merged, own_rows
 from aurora_vl.tasks.question_answering import answer_losses, answering_backbone, rank_answers
 
 Inference = Literal["rank", "generate"]
@@ -83,7 +85,7 @@ def answer_questions(
         tokenizer: the backbone's.
         records: questions, in any order; those about one medium share its encoding.
         plan: how.
-        progress: called with (questions answered, questions in all).
+        progress: called with (questions answered, questions in all), of this process's.
 
     Returns:
         One answer a question, in the order given.
@@ -141,10 +143,12 @@ class _Answerer:
         asked: dict[str, list[int]] = defaultdict(list)  # questions of each medium
         for row, record in enumerate(records):
             asked[str(record.path)].append(row)
-        groups = list(asked.values())
+        everything = list(asked.values())
+        groups = [everything[place] for place in own_rows(len(everything))]
         transform = ImageTransform(self.image_size, frames=self.plan.frames)
         media = MediaSet([records[rows[0]] for rows in groups], transform)
-        found: list[Answer | None] = [None] * len(records)
+        found: dict[int, Answer] = {}
+        total = sum(map(len, groups))
         seen = done = 0
         for batch in DataLoader(media, self.plan.batch_size, num_workers=self.plan.workers):
             states = self.backbone.vision_model(
@@ -157,12 +161,13 @@ class _Answerer:
                 part = pairs[first : first + self.plan.batch_size]
                 owners = torch.tensor([owner for _, owner in part], device=self.device)
                 texts = [records[row].question for row, _ in part]
-                for (row, _), answer in zip(part, self._answers(states[owners], texts)):
-                    found[row] = answer
+                answers = self._answers(states[owners], texts)
+                found.update(zip((row for row, _ in part), answers, strict=True))
                 done += len(part)
                 if progress is not None:
-                    progress(done, len(records))
-        return [answer for answer in found if answer is not None]
+                    progress(done, total)
+        answered = merged(found)
+        return [answered[row] for row in range(len(records))]
 
     def about_nothing(self, records: Sequence[QuestionRecord]) -> list[Answer]:
         """Answers without a picture; equal questions are asked once."""

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 def world_size() -> int:
@@ -48,6 +54,15 @@ def sum_over_processes(tensor: Tensor) -> Tensor:
         tensor = tensor.detach().clone()
         dist.all_reduce(tensor)
     return tensor
+
+
+def merged(own: Mapping[Key, Value]) -> dict[Key, Value]:
+    """The entries of all processes' mappings, each key of which one process has; plain values."""
+    if world_size() == 1:
+        return dict(own)
+    parts: list[dict[Key, Value]] = [{} for _ in range(world_size())]
+    dist.all_gather_object(parts, dict(own))
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def gather_with_gradient(tensor: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from aurora_vl.errors import UserError
 from aurora_vl.modeling.blip import BlipForQuestionAnswering, CrossKeys
+from aurora_vl.tasks.distributed import gather
 
 _IGNORED = -100
 _LOGITS_AT_ONCE = 2**26  # numbers held while candidates are scored: 256 MB of float32
@@ -96,9 +97,11 @@ class QuestionAnsweringTask(nn.Module):
         keys = backbone.question_keys(states, question_mask).select(owners)
         logits = backbone.answer_logits(answer_ids, answer_mask, keys)
         losses = answer_losses(logits, answer_ids, answer_mask, self.settings.label_smoothing)
+        # Of all processes: theirs may have more or fewer questions, and gradients are averaged.
+        questions = gather(answer_weights.new_full((1,), count)).mean()
         if self.settings.divide_by_frames and pixel_values.ndim == 5:
-            count *= pixel_values.shape[1]
-        return {"loss": (answer_weights * losses).sum() / count}
+            questions = questions * pixel_values.shape[1]
+        return {"loss": (answer_weights * losses).sum() / questions}
 
 
 def _owners(counts: Tensor | None, total: int) -> Tensor:
