@@ -125,6 +125,11 @@ def test_other_tasks(
     for path in (tmp_path / "out" / "runs").glob("*/trial.json"):
         kept = json.loads(path.read_text())["items"]
         assert {side: len(values) for side, values in kept.items()} == items
+    guessed = {"majority_answer", "majority_answer_to_the_question", "blind"}
+    asks = primary == "accuracy"
+    assert all(set(row["baselines"]) == (guessed if asks else set()) for row in found["rows"])
+    told = (tmp_path / "out" / "table.md").read_text()
+    assert ("Without looking: " in told) == asks
     page = Page(tmp_path / "out" / "report.html")
     assert page.loaded == []
 

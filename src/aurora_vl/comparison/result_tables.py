@@ -93,6 +93,7 @@ def notes(results: Mapping[str, Any]) -> list[str]:
         f"Scores are means over {seeds} seed{'s' * (seeds > 1)} on the {results['scored_split']} "
         f"split, scored once; sd is their standard deviation. {_heads(results)}"
     ]
+    said += _without_looking(results["rows"])
     rates = f"Learning rates: the best of {count} on validation data, the same search for all"
     if count == 1:
         rates = "Learning rates: each method's default"
@@ -133,6 +134,20 @@ def _heads(results: Mapping[str, Any]) -> str:
     return (
         f"The heads, {told} numbers, are trained by all and not counted as a method's own numbers."
     )
+
+
+def _without_looking(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What questions give without a picture: the same for all rows, and each method blind."""
+    asked = [row for row in rows if row.get("baselines")]
+    if not asked:
+        return []
+    first = asked[0]["baselines"]
+    blind = ", ".join(f"{row['label']} {row['baselines']['blind']:.1f}" for row in asked)
+    return [
+        f"Without looking: training's commonest answer {first['majority_answer']:.1f}, its "
+        f"commonest answer to the same question {first['majority_answer_to_the_question']:.1f}; "
+        f"before an even grey: {blind}."
+    ]
 
 
 def markdown(results: Mapping[str, Any]) -> str:

@@ -66,6 +66,7 @@ def _row(findings: Findings, row: Row, primary: str) -> dict[str, Any]:
     searched = findings.study.searched(row)
     choice = None if searched is None else findings.choices.get(searched.name)
     told = [k["metrics"] for k in kept]
+    guessed = [k["baselines"] for k in kept if k.get("baselines")]  # earlier runs did not keep them
     few_shot = row.sets(_LIMIT)
     whole = [k for k in kept if not k["interrupted"]]
     return {
@@ -88,6 +89,7 @@ def _row(findings: Findings, row: Row, primary: str) -> dict[str, Any]:
         "adapter_bytes": kept[0]["adapter_bytes"],
         "score": _spread([t[primary] for t in told]),
         "metrics": {name: _spread([t[name] for t in told]) for name in told[0]},
+        "baselines": {n: _mean([g[n] for g in guessed]) for n in guessed[0]} if guessed else {},
         "seconds": _mean([k["seconds"] for k in whole if not k["beside"]]),
         "peak_memory": _mean([k["peak_memory"] for k in whole if k["peak_memory"]]),
         "runs": [_run(trial) for trial in trials],

@@ -234,10 +234,11 @@ def _keep(trial: Trial, how: dict[str, Any]) -> dict[str, Any]:
     """The contents of trial.json: all that results are made of.
 
     Returns:
-        `name`, `told`, the run's `metrics`, `versions` and `scored_split`, the number of
-        `training_media`, the score of each test item (`items`) unless the run only chooses a rate,
-        the course of its validation (`curve`), `adapter_bytes` on disk, `machine`, and how it went:
-        `seconds`, `peak_memory` in bytes, `interrupted`, how many others went on `beside`.
+        `name`, `told`, the run's `metrics`, `baselines` of questions (what needs no picture),
+        `versions` and `scored_split`, the number of `training_media`, the score of each test item
+        (`items`) unless the run only chooses a rate, the course of its validation (`curve`),
+        `adapter_bytes` on disk, `machine`, and how it went: `seconds`, `peak_memory` in bytes,
+        `interrupted`, how many others went on `beside`.
     """
     content = _read(trial.run / "metrics.json")
     history = trial.run / "history.json"
@@ -247,6 +248,7 @@ def _keep(trial: Trial, how: dict[str, Any]) -> dict[str, Any]:
         "name": trial.name,
         "told": trial.told,
         "metrics": content["metrics"],
+        "baselines": content.get("baselines", {}),
         "versions": content["versions"],
         **{name: content["config"][name] for name in ("scored_split", "training_media")},
         "items": None if trial.chooses else items_of(_read(trial.run / "predictions.json")),
