@@ -66,3 +66,19 @@ def test_a_batchs_parts(train: RetrievalTrainSet, tokenizer: PreTrainedTokenizer
         "pixel_values", "input_ids", "attention_mask", "media_index", "uniforms", "augment_seed"
     }  # fmt: skip
     assert all(isinstance(value, torch.Tensor) for value in batch.values())
+
+
+def test_a_batch_of_media_with_captions_together(
+    tmp_path: Path, write_pictures: Any, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    records = [
+        CaptionedMedia(name, tmp_path / name, "image", texts)
+        for name, texts in zip(write_pictures(2), [("w", "w w"), ("w w w", "w")])
+    ]
+    train = RetrievalTrainSet(records, ImageTransform(8), seed=0, captions_per_item=2)
+    batch = RetrievalCollator(tokenizer)([train[1], train[0]])
+    assert batch["pixel_values"].shape == (2, 3, 8, 8)
+    assert batch["attention_mask"].sum(1).tolist() == [5, 3, 3, 4]
+    assert batch["media_index"].tolist() == [1, 1, 0, 0]
+    assert batch["uniforms"].shape == (4, 2)
+    assert batch["augment_seed"].shape == (2,)

@@ -42,10 +42,26 @@ def same(one: Any, two: Any) -> dict[str, bool]:
 def test_one_item_per_pair(records: list[CaptionedMedia]) -> None:
     items = list(RetrievalTrainSet(records, CROP, seed=0))
     assert [item["media_index"] for item in items] == [0, 0, 2, 3, 3, 3]
-    captions = [item["caption"] for item in items]
+    captions = [caption for item in items for caption in item["captions"]]
     assert captions[:3] == ["a dog", "one dog", "a cat"]
     assert captions[3].split() == ["w"] * 30
     assert captions[4:] == ["x", "y"]
+
+
+def test_captions_of_a_medium_together(records: list[CaptionedMedia]) -> None:
+    """Each caption once; what is missing is filled with the medium's first ones."""
+    train = RetrievalTrainSet(records, CROP, seed=0, captions_per_item=2)
+    items = [train[index] for index in range(len(train))]
+    assert [item["media_index"] for item in items] == [0, 2, 3, 3]
+    long = " ".join(["w"] * 30)
+    assert [item["captions"] for item in items] == [
+        ["a dog", "one dog"],
+        ["a cat", "a cat"],
+        [long, "x"],
+        ["y", long],
+    ]
+    assert {item["uniforms"].shape for item in items} == {(2, 2)}
+    assert train.path_of(3) == records[3].path
 
 
 def test_an_items_parts(records: list[CaptionedMedia]) -> None:
@@ -53,7 +69,7 @@ def test_an_items_parts(records: list[CaptionedMedia]) -> None:
     assert item["pixel_values"].dtype == torch.uint8
     assert item["pixel_values"].shape == (3, 8, 8)
     assert item["uniforms"].dtype == np.float32
-    assert item["uniforms"].shape == (2,)
+    assert item["uniforms"].shape == (1, 2)
     assert isinstance(item["media_index"], int)
     assert 0 <= item["augment_seed"] < 2**63
 
@@ -82,7 +98,7 @@ def test_uniforms_are_uniform_and_below_one(records: list[CaptionedMedia]) -> No
     for epoch in range(100):
         train.set_epoch(epoch)
         drawn += [train[index]["uniforms"] for index in range(6)]
-    values = np.stack(drawn)
+    values = np.concatenate(drawn)
     assert values.min() >= 0
     assert values.max() < 1
     assert abs(values.mean() - 0.5) < 0.05

@@ -36,12 +36,14 @@ from aurora_vl.modeling.blip import BlipForQuestionAnswering
 from aurora_vl.tasks.question_answering import AnsweringSettings, QuestionAnsweringTask
 from aurora_vl.tasks.retrieval import RetrievalSettings, RetrievalTask
 
-CASES = [  # method, ice, momentum, queue, videos instead of pictures
-    ("full", "off", 0.9, 21, False),
-    ("aurora", "symmetric", 0.9, 40, False),
-    ("aurora", "adaptive", None, 5, False),
-    ("full", "released", 0.9, 0, False),
-    ("aurora", "released", 0.9, 21, True),
+Case = tuple[str, str, float | None, int, bool, int]
+CASES: list[Case] = [  # method, ice, momentum, queue, videos instead of pictures, captions together
+    ("full", "off", 0.9, 21, False, 1),
+    ("aurora", "symmetric", 0.9, 40, False, 1),
+    ("aurora", "adaptive", None, 5, False, 1),
+    ("full", "released", 0.9, 0, False, 1),
+    ("aurora", "released", 0.9, 21, True, 1),
+    ("aurora", "released", 0.9, 21, True, 2),
 ]
 # Pictures of 16 pairs, 8 a process; some come twice in one process, some in both.
 INDEX = [0, 1, 2, 2, 3, 4, 5, 6, 7, 8, 0, 9, 10, 11, 3, 11]
@@ -51,25 +53,27 @@ STEPS = 3
 RATE = 0.02
 
 
-def pairs(step: int, rank: int | None, videos: bool) -> dict[str, Tensor]:
+def pairs(step: int, rank: int | None, videos: bool, together: int) -> dict[str, Tensor]:
     """The 16 pairs of a step, or a process's 8, padded to their own longest caption."""
-    made = batch(INDEX, length=9, seed=step)
+    index = INDEX if together == 1 else [pair // together for pair in range(16)]
+    made = batch(index, length=9, seed=step)
+    made["pixel_values"] = made["pixel_values"][::together]
     if videos:
         first = made["pixel_values"]
         made["pixel_values"] = torch.stack([first, first.flip(-1), -first], 1)
     made["attention_mask"][:8, 6:] = 0  # the captions of process 0 are shorter
     made["input_ids"][:8, 6:] = 0
     if rank is not None:
-        made = {name: value[8 * rank : 8 * rank + 8] for name, value in made.items()}
+        made = {name: value.chunk(2)[rank] for name, value in made.items()}
         longest = int(made["attention_mask"].sum(1).max())
         for name in ("input_ids", "attention_mask"):
             made[name] = made[name][:, :longest]
     return made
 
 
-def run(case: tuple[str, str, float | None, int, bool], rank: int | None) -> dict[str, Any]:
+def run(case: Case, rank: int | None) -> dict[str, Any]:
     """Train some steps; the losses and gradients of each and the state at the end."""
-    method, ice, momentum, queue, videos = case
+    method, ice, momentum, queue, videos, together = case
     settings = RetrievalSettings(queue=queue, momentum=momentum, ramp_steps=2, ice=ice)  # type: ignore[arg-type]
     task = RetrievalTask(tiny_model(method), settings).train()
     module: nn.Module = task
@@ -79,7 +83,7 @@ def run(case: tuple[str, str, float | None, int, bool], rank: int | None) -> dic
         )
     steps = []
     for step in range(STEPS):
-        losses = module(**pairs(step, rank, videos))
+        losses = module(**pairs(step, rank, videos, together))
         losses["loss"].backward()
         gradients = {n: p.grad.clone() for n, p in task.named_parameters() if p.requires_grad}
         with torch.no_grad():

@@ -208,6 +208,26 @@ def test_context_enhancement(method: str, kind: str) -> None:
     assert_close(gradients(out["loss"], task.model), expected, 1e-9)
 
 
+@pytest.mark.parametrize("videos", [False, True], ids=["pictures", "videos"])
+@pytest.mark.parametrize("ice", ["released", "adaptive"])
+def test_captions_of_a_medium_together(ice: str, videos: bool) -> None:
+    """A medium encoded once for its two captions: losses and gradients of the pairs one by one."""
+    apart_task, task = make_task("aurora", ice=ice), make_task("aurora", ice=ice)
+    for step in range(2):
+        apart = batch([0, 0, 1, 1, 2, 2], seed=step)
+        if videos:
+            pixels = apart["pixel_values"]
+            apart["pixel_values"] = torch.stack([pixels, -pixels, pixels.flip(-1)], 1)
+        together = apart | {"pixel_values": apart["pixel_values"][::2]}
+        expected, found = apart_task(**apart), task(**together)
+        assert_close(found, expected)
+        descent = gradients(expected["loss"], apart_task.model)
+        assert_close(gradients(found["loss"], task.model), descent, 1e-9)
+        descend(apart_task.model, descent)
+        descend(task.model, descent)
+    assert_close(dict(task.state_dict()), dict(apart_task.state_dict()), 1e-9)
+
+
 def test_context_enhancement_is_for_training_alone() -> None:
     given = batch(INDEX)
     losses = [

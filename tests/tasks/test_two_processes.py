@@ -22,6 +22,7 @@ CASES = [
     "adaptive, Aurora, no averages",
     "released, no queue",
     "released, Aurora, videos",
+    "released, Aurora, videos with two captions each",
 ]
 QUEUE = ("image_queue", "text_queue", "index_queue", "pointer", "steps")
 

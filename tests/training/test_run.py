@@ -250,7 +250,7 @@ def test_items_see_their_epoch(
     for epoch in range(3):
         wanted.set_epoch(epoch)
         items = {
-            tuple(item["uniforms"].tolist()): item for item in map(wanted.__getitem__, range(13))
+            tuple(item["uniforms"][0].tolist()): item for item in map(wanted.__getitem__, range(13))
         }
         for given in steps[4 * epoch : 4 * epoch + 4]:
             for row, uniforms in enumerate(given["uniforms"].tolist()):

@@ -44,15 +44,16 @@ class RetrievalCollator:
         self.max_tokens = max_tokens
 
     def __call__(self, items: Sequence[RetrievalItem]) -> dict[str, Tensor]:
-        """Return one batch.
+        """Return one batch of b media with k captions each, B = b * k pairs.
 
         Returns:
-            pixel_values uint8 (B, 3, S, S), of videos (B, T, 3, S, S); input_ids and
-            attention_mask int64 (B, L), L the longest caption's length; media_index int64 (B,);
-            uniforms float32 (B, 2); augment_seed int64 (B,).
+            pixel_values uint8 (b, 3, S, S), of videos (b, T, 3, S, S); input_ids and
+            attention_mask int64 (B, L), those of the first medium, of the second and so on, L the
+            longest caption's length; media_index int64 (B,); uniforms float32 (B, 2); augment_seed
+            int64 (b,).
         """
         tokens = self.tokenizer(
-            [item["caption"] for item in items],
+            [caption for item in items for caption in item["captions"]],
             padding=True,
             truncation=True,
             max_length=self.max_tokens,
@@ -62,7 +63,9 @@ class RetrievalCollator:
             "pixel_values": torch.stack([item["pixel_values"] for item in items]),
             "input_ids": tokens["input_ids"],
             "attention_mask": tokens["attention_mask"],
-            "media_index": torch.tensor([item["media_index"] for item in items]),
-            "uniforms": torch.from_numpy(np.stack([item["uniforms"] for item in items])),
+            "media_index": torch.tensor(
+                [item["media_index"] for item in items for _ in item["captions"]]
+            ),
+            "uniforms": torch.from_numpy(np.concatenate([item["uniforms"] for item in items])),
             "augment_seed": torch.tensor([item["augment_seed"] for item in items]),
         }

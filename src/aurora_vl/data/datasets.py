@@ -83,27 +83,29 @@ class TrainSet(Dataset[Item], Generic[Item]):
 
 
 class RetrievalItem(TypedDict):
-    """One (medium, caption) pair.
+    """A medium with k captions.
 
-    Keys: pixel_values uint8 (3, S, S), of a video (T, 3, S, S); caption, cleaned; media_index into
-    the records, for telling duplicates; uniforms float32 (2,) in [0, 1) for drawing negatives;
-    augment_seed >= 0.
+    Keys: pixel_values uint8 (3, S, S), of a video (T, 3, S, S); captions, cleaned; media_index into
+    the records, for telling duplicates; uniforms float32 (k, 2) in [0, 1) for drawing each pair's
+    negatives; augment_seed >= 0.
     """
 
     pixel_values: Tensor
-    caption: str
+    captions: list[str]
     media_index: int
     uniforms: np.ndarray
     augment_seed: int
 
 
 class RetrievalTrainSet(TrainSet[RetrievalItem]):
-    """One item per (medium, caption) pair, as BLIP trains on COCO.
+    """Items of a medium with so many of its captions that each caption comes once.
 
     Args:
         records: the training split; a record without captions gives no item.
         transform: crop, size and number of frames.
         seed: of the run.
+        captions_per_item: 1 gives an item for each (medium, caption) pair, as BLIP trains on COCO;
+            with more, an item that has too few is filled with the medium's first ones.
         max_words: captions are cut to so many words.
         on_error: as in `TrainSet`.
 
@@ -117,35 +119,41 @@ class RetrievalTrainSet(TrainSet[RetrievalItem]):
         transform: ImageTransform,
         *,
         seed: int,
+        captions_per_item: int = 1,
         max_words: int = CAPTION_WORDS,
         on_error: OnError = "stop",
     ) -> None:
         self.records = records
         self.transform = transform
+        self.captions_per_item = captions_per_item
         self.max_words = max_words
-        counts = [len(record.captions) for record in records]
-        self._media = np.repeat(np.arange(len(records)), counts)
-        self._caption = np.concatenate([np.arange(n) for n in counts] or [np.arange(0)])
-        if not len(self._media):
+        # Each item's medium, and the first of its captions.
+        self._items = [
+            (media, first)
+            for media, record in enumerate(records)
+            for first in range(0, len(record.captions), captions_per_item)
+        ]
+        if not self._items:
             raise UserError(
                 "the training split has no captioned media: check data.annotations and data.media"
             )
-        super().__init__(len(self._media), seed=seed, on_error=on_error)
+        super().__init__(len(self._items), seed=seed, on_error=on_error)
 
     def path_of(self, index: int) -> Path:
-        """The picture or video of pair `index`."""
-        return self.records[int(self._media[index])].path
+        """The picture or video of item `index`."""
+        return self.records[self._items[index][0]].path
 
     def load_item(self, index: int, rng: np.random.Generator) -> RetrievalItem:
-        """Load pair `index` (see `RetrievalItem`)."""
+        """Load item `index` (see `RetrievalItem`)."""
         # Drawn before the crop, which takes a varying number of draws.
-        uniforms = rng.random(2, dtype=np.float32)
+        uniforms = rng.random((self.captions_per_item, 2), dtype=np.float32)
         augment_seed = int(rng.integers(2**63 - 1))
-        media_index = int(self._media[index])
+        media_index, first = self._items[index]
         record = self.records[media_index]
+        chosen = [(first + n) % len(record.captions) for n in range(self.captions_per_item)]
         return RetrievalItem(
             pixel_values=load_media(record, self.transform, rng),
-            caption=clean_caption(record.captions[self._caption[index]], self.max_words),
+            captions=[clean_caption(record.captions[n], self.max_words) for n in chosen],
             media_index=media_index,
             uniforms=uniforms,
             augment_seed=augment_seed,

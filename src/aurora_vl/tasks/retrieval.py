@@ -113,8 +113,10 @@ class RetrievalTask(nn.Module):
         """The losses of one batch of pairs.
 
         Args:
-            pixel_values: (B, 3, H, W) normalised pictures or (B, T, 3, H, W) videos.
-            input_ids, attention_mask: (B, L) captions.
+            pixel_values: (b, 3, H, W) normalised pictures or (b, T, 3, H, W) videos; each is
+                encoded once for its B / b captions.
+            input_ids, attention_mask: (B, L) captions, those of the first medium, of the second and
+                so on.
             media_index: (B,) integers; pairs of the same picture are never each other's negatives.
             uniforms: (B, 2) numbers in [0, 1) that draw each pair's negative image and negative
                 text; None takes the most similar ones.
@@ -122,8 +124,10 @@ class RetrievalTask(nn.Module):
         Returns:
             scalars `loss`, `loss_itc`, `loss_itm`.
         """
-        live = self.model(
-            pixel_values=pixel_values, input_ids=input_ids, attention_mask=attention_mask
+        live = _by_pair(
+            self.model(
+                pixel_values=pixel_values, input_ids=input_ids, attention_mask=attention_mask
+            )
         )
         every_index = gather(media_index)
         contrastive = self._contrastive(
@@ -145,7 +149,9 @@ class RetrievalTask(nn.Module):
             return live.image_features.detach(), live.text_features.detach()
         if self.training:
             self.momentum.update(self.model)
-        averaged = self.momentum.call(self.model, pixel_values, ids, mask, features_only=True)
+        averaged = _by_pair(
+            self.momentum.call(self.model, pixel_values, ids, mask, features_only=True)
+        )
         return averaged.image_features, averaged.text_features
 
     def _contrastive(
@@ -237,7 +243,7 @@ class RetrievalTask(nn.Module):
         count = len(ids)
         own = torch.arange(count, device=ids.device)
         offset = rank() * count
-        # Each image's own text and its negative one stand together and share the image's keys.
+        # Each image's own texts and their negative ones stand together and share the image's keys.
         rows = torch.cat([torch.stack([own + offset, texts], 1).flatten(), own + offset])
         videos = torch.cat([(own + offset).repeat_interleave(2), images])
         runs = self._runs(live, rows, videos)
@@ -253,26 +259,27 @@ class RetrievalTask(nn.Module):
         return (losses * weights).sum() / weights.sum()
 
     def _runs(self, live: RetrievalOutput, texts: Tensor, media: Tensor) -> tuple[TextRun, ...]:
-        """Keys for (3B,) texts: two for each own medium, then one for each medium drawn.
+        """Keys for (3B,) texts: two for each own pair, then one for each medium drawn.
 
         Args:
             live: the own rows' states.
-            texts, media: (3B,) rows of all processes.
+            texts, media: (3B,) pairs of all processes.
         """
-        count = len(live.image_states)
-        shared, drawn = 2 * count, media[2 * count :]
+        count = len(live.text_features)
+        together = count // len(live.image_states)  # pairs of one medium stand together
+        shared, drawn = 2 * count, media[2 * count :] // together
         every_state = gather_with_gradient(live.image_states)
         own = self.backbone.cross_keys(live.image_states)
         others = (
             own.select(drawn)
-            if len(every_state) == count
+            if len(every_state) == len(live.image_states)
             else self.backbone.cross_keys(every_state[drawn])
         )
         if live.frame_features is not None and self.settings.frame_aware:
             every_text, every_frame = gather(live.text_features), gather(live.frame_features)
             similarity = torch.einsum("rd,rtd->rt", every_text[texts], every_frame[media])
             scale = frame_key_scale(similarity, live.image_states.shape[1])
-            each = torch.arange(count, device=texts.device).repeat_interleave(2)
+            each = torch.arange(shared, device=texts.device) // (2 * together)
             own = own.select(each).scaled(scale[:shared])
             others = others.scaled(scale[shared:])
         return TextRun(shared, own), TextRun(count, others)
@@ -298,6 +305,16 @@ def backbone_of(model: nn.Module) -> BlipForRetrieval:
     if not isinstance(inner, BlipForRetrieval):
         raise TypeError(f"{type(inner).__name__} is no retrieval backbone")
     return inner
+
+
+def _by_pair(output: RetrievalOutput) -> RetrievalOutput:
+    """Features of b media and B texts, those of the media repeated for each of their texts."""
+    together = len(output.text_features) // len(output.image_features)
+    frames = output.frame_features
+    return output._replace(
+        image_features=output.image_features.repeat_interleave(together, 0),
+        frame_features=None if frames is None else frames.repeat_interleave(together, 0),
+    )
 
 
 def _leaf(tensor: Tensor) -> Tensor:

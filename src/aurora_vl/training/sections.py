@@ -108,10 +108,13 @@ class DataSection(Section):
     is never skipped. `max_words` of a text are kept, by default 30 of a picture's caption, 40 of a
     video's, 50 of a question.
 
+    A medium that stands in a training batch is encoded once for all that is asked of it there:
+    `captions_per_item` of its captions (filled up with its first ones where they run out), or up to
+    `questions_per_item` of its questions. Encoding is most of a step's work; `training.batch_size`
+    then counts such groups, and 1 is as published.
+
     For questions: `train_on` and `scored` choose splits, left out the benchmark's usual ones;
     `visual_genome` is the folder of its pictures, whose `vg_qa.json` is then trained on too.
-    Up to `questions_per_item` questions about one medium are trained on together and share its
-    encoding, which is most of a step's work; `training.batch_size` then counts such groups.
     """
 
     kind: Literal["coco", "flickr30k", "msrvtt", "didemo", "vqav2", "msrvtt-qa", "jsonl", "world"]
@@ -123,11 +126,12 @@ class DataSection(Section):
     workers: int = Field(0, ge=0)
     frames: int = Field(8, ge=1)
     limit: int | None = Field(None, ge=1)
+    captions_per_item: int = Field(1, ge=1)
+    questions_per_item: int = Field(1, ge=1)
     on_error: Literal["stop", "skip"] = "stop"
     train_on: Literal["train", "train+val"] = "train"
     scored: Literal["val", "test", "test-dev"] | None = None
     visual_genome: Path | None = None
-    questions_per_item: int = Field(1, ge=1)
     world: WorldSection = WorldSection()
 
     @model_validator(mode="after")

@@ -76,11 +76,12 @@ class RetrievalKind(TaskKind[CaptionedMedia]):
     def train_set(
         self, recipe: Recipe, records: Sequence[CaptionedMedia], image_size: int
     ) -> Dataset[Any]:
-        """One item per pair."""
+        """Items of a medium with one or more of its captions."""
         return RetrievalTrainSet(
             records,
             ImageTransform(image_size, recipe.data.crop_scale, recipe.data.frames),
             seed=recipe.training.seed,
+            captions_per_item=recipe.data.captions_per_item,
             max_words=recipe.max_words,
             on_error=recipe.data.on_error,
         )
@@ -96,7 +97,8 @@ class RetrievalKind(TaskKind[CaptionedMedia]):
         objective = recipe.objective
         settings = recipe.switches.retrieval(
             model,
-            queue=min(objective.queue or 0, items),  # each pair's features at most once
+            # Each pair's features at most once.
+            queue=min(objective.queue or 0, items * recipe.data.captions_per_item),
             momentum=objective.momentum,
             alpha=objective.alpha,
             ramp_steps=epoch_steps,
