@@ -8,6 +8,7 @@ from torch import nn
 
 from aurora_vl.benchmarking import changes
 from aurora_vl.benchmarking.setup import Setup
+from aurora_vl.errors import UserError
 
 MINI = Setup(backbone="mini", queue=64)
 BASE = Setup()
@@ -32,12 +33,15 @@ def test_a_change_undone_counts_more(name: str) -> None:
     assert changes._counted(name, BASE) > 1.01 * changes._counted(changes.OURS, BASE)
 
 
-def test_rows_of_steps_and_of_reranking(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(changes, "_can_compile", lambda _: False)  # a minute of compiling
+def test_rows_of_steps_and_of_reranking() -> None:
     rows = changes.steps(MINI, 1, memory=False)
-    assert [row.name for row in rows] == [
-        f"changes: {name}" for name in changes.CONTENDERS if name != changes.COMPILED
-    ]
+    assert [row.name for row in rows] == [f"changes: {name}" for name in changes.CONTENDERS]
     kept, again = changes.reranking(MINI, 1)
     assert again.gflop > kept.gflop
     assert kept.ratio == 1.0
+
+
+def test_compiling_asks_for_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes.shutil, "which", lambda _: None)
+    with pytest.raises(UserError, match="needs a C"):
+        changes.compiled(MINI, 1)

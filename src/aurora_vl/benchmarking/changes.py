@@ -20,6 +20,7 @@ from aurora_vl.benchmarking.memory import peaks_of
 from aurora_vl.benchmarking.operations import GIGA, counting
 from aurora_vl.benchmarking.plain import pad
 from aurora_vl.benchmarking.setup import BASE, Setup
+from aurora_vl.errors import UserError
 from aurora_vl.modeling.blip import RetrievalOutput, TextRun
 from aurora_vl.tasks.retrieval import RetrievalTask, backbone_of
 from aurora_vl.tuner.layer import AuroraLinear
@@ -36,10 +37,11 @@ CAST_AGAIN = "weights cast in every pass, bfloat16"
 COMPILED = "layers compiled"
 CONTENDERS = (
     *(OURS, PADDED, KEYS_PER_PAIR, EVERY_TOKEN, OWN_MEMORY, EVERY_NUMBER),
-    *(BFLOAT16, CAST_AGAIN, COMPILED),
+    *(BFLOAT16, CAST_AGAIN),
 )
 _KEPT, _AGAIN = "states kept", "encoded again"
 _MOMENTUM_STEP = 0.005
+_VARIANTS = 64  # of a layer: with and without gradients, with one source or two, first token alone
 _FIRST_ONLY = {"vision": 1, "text": 2}  # its place among the arguments of a layer
 
 
@@ -64,6 +66,7 @@ def build(name: str, setup: Setup) -> RetrievalTask:
             if isinstance(module, AuroraLinear):  # somebody else may see the map's output
                 module.base_layer.register_forward_hook(lambda *_: None)
     elif name == COMPILED:
+        torch._dynamo.config.recompile_limit = _VARIANTS
         for layer, _ in _layers(task):
             layer.compile()
     return task
@@ -96,23 +99,37 @@ def contender(name: str, setup: Setup) -> Callable[[], object]:
 
 
 def steps(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
-    """Training steps; `COMPILED` needs a C++ compiler on a CPU and is left out without one.
-
-    Its peak would be the compiler's and is not measured.
-    """
-    names = [n for n in CONTENDERS if n != COMPILED or _can_compile(setup)]
+    """Training steps."""
     seconds = time_in_turn(
-        {name: contender(name, setup) for name in names}, repeats, setup.torch_device
+        {name: contender(name, setup) for name in CONTENDERS}, repeats, setup.torch_device
     )
-    eager = [name for name in names if name != COMPILED]
     countable = setup.backbone == BASE
     return rows_of(
         JOB,
         seconds,
         reference=OURS,
-        peak_mb=peaks_of(JOB, eager, setup)[0] if memory else None,
-        gflop={name: _counted(name, setup) for name in eager} if countable else None,
+        peak_mb=peaks_of(JOB, CONTENDERS, setup)[0] if memory else None,
+        gflop={name: _counted(name, setup) for name in CONTENDERS} if countable else None,
         precision={BFLOAT16: "bfloat16", CAST_AGAIN: "bfloat16"},
+    )
+
+
+def compiled(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
+    """A training step with every layer under torch.compile, captions always of one length.
+
+    Its peak would be the compiler's and is not measured.
+
+    Raises:
+        UserError: there is no C++ compiler, which a CPU needs.
+    """
+    if setup.torch_device.type == "cpu" and shutil.which("c++") is None:
+        raise UserError("torch.compile needs a C++ compiler (c++) here; install one, such as g++.")
+    names = (OURS, COMPILED)
+    steps = {name: contender(name, setup) for name in names}
+    return rows_of(
+        f"{JOB} by compiling",
+        time_in_turn(steps, repeats, setup.torch_device),
+        reference=OURS,
     )
 
 
@@ -143,7 +160,11 @@ def reranking(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
     return rows_of(f"{JOB} of re-ranking", seconds, reference=_KEPT, gflop=gflop)
 
 
-PARTS: dict[str, Callable[..., list[Row]]] = {"steps": steps, "reranking": reranking}
+PARTS: dict[str, Callable[..., list[Row]]] = {
+    "steps": steps,
+    "reranking": reranking,
+    "compiled": compiled,
+}
 
 
 def _layers(task: RetrievalTask) -> Iterator[tuple[nn.Module, int]]:
@@ -168,7 +189,3 @@ def _counted(name: str, setup: Setup) -> float:
     with torch.device("meta"):
         task = build(name, replace(setup, device="meta"))
     return train_step.counted(task, batch_of(name, setup))
-
-
-def _can_compile(setup: Setup) -> bool:
-    return setup.torch_device.type != "cpu" or shutil.which("c++") is not None
