@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
-from aurora_vl.benchmarking import changes
+from aurora_vl.benchmarking import changes, train_step
 from aurora_vl.benchmarking.setup import Setup
 from aurora_vl.errors import UserError
 
@@ -45,3 +47,14 @@ def test_compiling_asks_for_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(changes.shutil, "which", lambda _: None)
     with pytest.raises(UserError, match="needs a C"):
         changes.compiled(MINI, 1)
+
+
+@pytest.mark.parametrize(("together", "gflop"), [(1, 589.7), (2, 342.6), (4, 219.1)])
+def test_operations_of_four_pairs_of_fewer_pictures(together: int, gflop: float) -> None:
+    """The numbers of docs/performance.md."""
+    batch = BASE.pairs()
+    batch["pixel_values"] = batch["pixel_values"][::together]
+    batch["media_index"] = torch.arange(BASE.batch) // together
+    with torch.device("meta"):
+        task = changes.build(changes.OURS, replace(BASE, device="meta"))
+    assert train_step.counted(task, batch) == pytest.approx(gflop, abs=0.1)

@@ -42,7 +42,7 @@ CONTENDERS = (
 _KEPT, _AGAIN = "states kept", "encoded again"
 _MOMENTUM_STEP = 0.005
 _VARIANTS = 64  # of a layer: with and without gradients, with one source or two, first token alone
-_FIRST_ONLY = {"vision": 1, "text": 2}  # its place among the arguments of a layer
+_VISION_FIRST_ONLY, _TEXT_FIRST_ONLY = 1, 2  # its place among the arguments of a layer
 
 
 class _KeysPerPair(RetrievalTask):
@@ -124,13 +124,9 @@ def compiled(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
     """
     if setup.torch_device.type == "cpu" and shutil.which("c++") is None:
         raise UserError("torch.compile needs a C++ compiler (c++) here; install one, such as g++.")
-    names = (OURS, COMPILED)
-    steps = {name: contender(name, setup) for name in names}
-    return rows_of(
-        f"{JOB} by compiling",
-        time_in_turn(steps, repeats, setup.torch_device),
-        reference=OURS,
-    )
+    both = {name: contender(name, setup) for name in (OURS, COMPILED)}
+    seconds = time_in_turn(both, repeats, setup.torch_device)
+    return rows_of(f"{JOB} by compiling", seconds, reference=OURS)
 
 
 def reranking(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
@@ -169,13 +165,10 @@ PARTS: dict[str, Callable[..., list[Row]]] = {
 
 def _layers(task: RetrievalTask) -> Iterator[tuple[nn.Module, int]]:
     """The layers of both encoders, and where they are told that the first token is enough."""
-    backbone = task.backbone
-    for encoder, layers in (
-        ("vision", backbone.vision_model.encoder.layers),
-        ("text", backbone.text_encoder.encoder.layer),
-    ):
-        for layer in layers:
-            yield layer, _FIRST_ONLY[encoder]
+    for layer in task.backbone.vision_model.encoder.layers:
+        yield layer, _VISION_FIRST_ONLY
+    for layer in task.backbone.text_encoder.encoder.layer:
+        yield layer, _TEXT_FIRST_ONLY
 
 
 def _without_first_only(place: int) -> Callable[..., Any]:
