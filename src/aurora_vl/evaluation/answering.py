@@ -24,6 +24,7 @@ from aurora_vl.data.text import QUESTION_WORDS, clean_question
 from aurora_vl.data.transforms import ImageTransform, to_model_input
 from aurora_vl.errors import UserError
 from aurora_vl.evaluation.vqa_metric import Metric
+from aurora_vl.modeling.blip import CrossKeys
 from aurora_vl.tasks.distributed import merged, own_rows
 from aurora_vl.tasks.question_answering import answer_losses, answering_backbone, rank_answers
 
@@ -161,7 +162,8 @@ class _Answerer:
                 part = pairs[first : first + self.plan.batch_size]
                 owners = torch.tensor([owner for _, owner in part], device=self.device)
                 texts = [records[row].question for row, _ in part]
-                answers = self._answers(states[owners], texts)
+                needed = slice(part[0][1], part[-1][1] + 1)
+                answers = self._answers(states[needed], owners - needed.start, texts)
                 found.update(zip((row for row, _ in part), answers, strict=True))
                 done += len(part)
                 if progress is not None:
@@ -179,12 +181,12 @@ class _Answerer:
         answers: dict[str, Answer] = {}
         for first in range(0, len(texts), self.plan.batch_size):
             part = texts[first : first + self.plan.batch_size]
-            told = self._answers(states.expand(len(part), -1, -1), part)
+            told = self._answers(states, torch.zeros(len(part), dtype=torch.long), part)
             answers.update(zip(part, told, strict=True))
         return [answers[record.question] for record in records]
 
-    def _answers(self, states: Tensor, texts: Sequence[str]) -> list[Answer]:
-        """One answer for each question, with image states (B, N, d) of its own."""
+    def _answers(self, states: Tensor, owners: Tensor, texts: Sequence[str]) -> list[Answer]:
+        """One answer for each question; `owners` are the rows of the image states (b, N, d)."""
         asked = self.tokenizer(
             [clean_question(text, self.plan.max_words) for text in texts],
             padding=True,
@@ -194,13 +196,15 @@ class _Answerer:
         )
         ids = asked["input_ids"].to(self.device)
         mask = asked["attention_mask"].to(self.device)
+        question = self.backbone.encode_question(
+            states, ids, mask, image_rows=owners.to(self.device)
+        )
         if self.plan.inference == "rank":
-            return self._ranked(states, ids, mask)
-        return self._generated(states, ids, mask)
+            return self._ranked(self.backbone.question_keys(question, mask))
+        seen = None if self.plan.attend_padding else mask
+        return self._generated(self.backbone.question_keys(question, seen))
 
-    def _ranked(self, states: Tensor, ids: Tensor, mask: Tensor) -> list[Answer]:
-        question = self.backbone.encode_question(states, ids, mask)
-        keys = self.backbone.question_keys(question, mask)
+    def _ranked(self, keys: CrossKeys) -> list[Answer]:
         ranked = rank_answers(
             self.backbone, keys, self.candidate_ids, self.candidate_mask, self.plan.top
         )
@@ -210,20 +214,11 @@ class _Answerer:
             for candidate, score in zip(best, _finite(scores), strict=True)
         ]
 
-    def _generated(self, states: Tensor, ids: Tensor, mask: Tensor) -> list[Answer]:
+    def _generated(self, keys: CrossKeys) -> list[Answer]:
         config = self.backbone.config.text_config
-        tokens = self.backbone.generate(
-            states,
-            ids,
-            mask,
-            max_new_tokens=self.plan.max_tokens,
-            num_beams=self.plan.beams,
-            attend_padding=self.plan.attend_padding,
-        )
+        tokens = self.backbone.write_answers(keys, self.plan.max_tokens, self.plan.beams)
         ends = tokens == config.sep_token_id
         behind = ends.cumsum(1) - ends.long() > 0  # after the first [SEP]
-        question = self.backbone.encode_question(states, ids, mask)
-        keys = self.backbone.question_keys(question, None if self.plan.attend_padding else mask)
         told = (~behind).long()
         losses = answer_losses(self.backbone.answer_logits(tokens, told, keys), tokens, told)
         words = tokens.masked_fill(behind | ends, config.pad_token_id)[:, 1:]

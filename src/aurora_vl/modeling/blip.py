@@ -985,8 +985,20 @@ class BlipForQuestionAnswering(BlipPreTrainedModel):
             Ids (B, at most 1 + max_new_tokens): [DEC], the answer, [SEP], padding.
         """
         states = self.encode_question(pixel_values, question_ids, question_mask)
+        keys = self.question_keys(states, None if attend_padding else question_mask)
+        return self.write_answers(keys, max_new_tokens, num_beams, **kwargs)
+
+    @torch.no_grad()
+    def write_answers(
+        self, question_cross: CrossKeys, max_new_tokens: int = 10, num_beams: int = 1, **kwargs: Any
+    ) -> Tensor:
+        """Generate one answer to each of B questions, given as keys from ``question_keys``.
+
+        The other arguments and what is returned are those of ``generate``.
+        """
         text_config = self.config.text_config
-        start = question_ids.new_full((len(states), 1), text_config.bos_token_id)
+        rows, device = question_cross.rows, question_cross.keys[0].device
+        start = torch.full((rows, 1), text_config.bos_token_id, device=device)
         defaults = {
             "attention_mask": torch.ones_like(start),
             "eos_token_id": text_config.sep_token_id,
@@ -995,7 +1007,7 @@ class BlipForQuestionAnswering(BlipPreTrainedModel):
         }
         return self.text_decoder.generate(
             input_ids=start,
-            cross=self.question_keys(states, None if attend_padding else question_mask),
+            cross=question_cross,
             max_new_tokens=max_new_tokens,
             num_beams=num_beams,
             **(defaults | kwargs),
