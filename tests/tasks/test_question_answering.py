@@ -160,6 +160,16 @@ def test_every_frame_is_looked_at(
     )
 
 
+def test_the_order_of_frames_says_nothing(
+    model: Any, pixels: Tensor, questions: tuple[Tensor, Tensor]
+) -> None:
+    """What only their order tells, such as a direction, cannot be answered (docs/method.md)."""
+    video = torch.stack([pixels, -pixels, pixels / 2], 1)
+    torch.testing.assert_close(
+        model.encode_question(video.flip(1), *questions), model.encode_question(video, *questions)
+    )
+
+
 def test_an_adapter_is_trained_in_encoders_and_decoder(
     model: nn.Module, pixels: Tensor, questions: tuple[Tensor, Tensor]
 ) -> None:

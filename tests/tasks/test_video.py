@@ -76,6 +76,15 @@ def test_frames_that_are_alike_are_looked_at_alike(model: Any, videos: Tensor) -
     )
 
 
+@pytest.mark.parametrize("frame_aware", [True, False])
+def test_the_order_of_frames_says_nothing(model: Any, videos: Tensor, frame_aware: bool) -> None:
+    """A video is a set of frames: backwards it has the same losses (docs/method.md)."""
+    torch.testing.assert_close(
+        losses(model, videos.flip(1), frame_aware=frame_aware),
+        losses(model, videos, frame_aware=frame_aware),
+    )
+
+
 def test_frame_awareness_changes_matching_alone(model: Any, videos: Tensor) -> None:
     aware, plain = losses(model, videos), losses(model, videos, frame_aware=False)
     torch.testing.assert_close(aware["loss_itc"], plain["loss_itc"])
