@@ -160,10 +160,10 @@ class _Answerer:
             seen += len(batch)
             for first in range(0, len(pairs), self.plan.batch_size):
                 part = pairs[first : first + self.plan.batch_size]
-                owners = torch.tensor([owner for _, owner in part], device=self.device)
                 texts = [records[row].question for row, _ in part]
-                needed = slice(part[0][1], part[-1][1] + 1)
-                answers = self._answers(states[needed], owners - needed.start, texts)
+                start, end = part[0][1], part[-1][1] + 1
+                owners = [owner - start for _, owner in part]
+                answers = self._answers(states[start:end], texts, owners)
                 found.update(zip((row for row, _ in part), answers, strict=True))
                 done += len(part)
                 if progress is not None:
@@ -181,12 +181,18 @@ class _Answerer:
         answers: dict[str, Answer] = {}
         for first in range(0, len(texts), self.plan.batch_size):
             part = texts[first : first + self.plan.batch_size]
-            told = self._answers(states, torch.zeros(len(part), dtype=torch.long), part)
+            told = self._answers(states, part)
             answers.update(zip(part, told, strict=True))
         return [answers[record.question] for record in records]
 
-    def _answers(self, states: Tensor, owners: Tensor, texts: Sequence[str]) -> list[Answer]:
-        """One answer for each question; `owners` are the rows of the image states (b, N, d)."""
+    def _answers(
+        self, states: Tensor, texts: Sequence[str], owners: Sequence[int] | None = None
+    ) -> list[Answer]:
+        """One answer for each question.
+
+        `owners` are the questions' rows of the image states (b, N, d), in rising order and all of
+        them; None if there is one row for all.
+        """
         asked = self.tokenizer(
             [clean_question(text, self.plan.max_words) for text in texts],
             padding=True,
@@ -196,9 +202,10 @@ class _Answerer:
         )
         ids = asked["input_ids"].to(self.device)
         mask = asked["attention_mask"].to(self.device)
-        question = self.backbone.encode_question(
-            states, ids, mask, image_rows=owners.to(self.device)
-        )
+        # Rows are copies: with one question a picture they would hold every key twice.
+        shared = owners is not None and len(owners) > len(states)
+        rows = torch.tensor(owners, device=self.device) if shared else None
+        question = self.backbone.encode_question(states, ids, mask, image_rows=rows)
         if self.plan.inference == "rank":
             return self._ranked(self.backbone.question_keys(question, mask))
         seen = None if self.plan.attend_padding else mask
