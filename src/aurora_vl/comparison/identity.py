@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from aurora_vl.errors import UserError
 from aurora_vl.modeling.load import find_backbone
+from aurora_vl.tasks.variants import switches
 from aurora_vl.training.reading import read_splits
 from aurora_vl.training.recipe import MINI, Recipe, resolve
 from aurora_vl.training.sections import ComparisonSection
@@ -27,6 +28,7 @@ from aurora_vl.training.sections import ComparisonSection
 _DIGESTED = "digested"  # stands where a path was
 _WEIGHTS = (".json", ".safetensors", ".bin", ".pth")
 _SHORT = 12
+_OF_AURORA = tuple(switches("mended").adapter())
 Told = dict[str, Any]
 
 
@@ -76,6 +78,9 @@ def _without_places(recipe: Recipe) -> Told:
     recipe = recipe.model_copy(update={"comparison": ComparisonSection()})
     told: Told = recipe.model_dump(mode="json")
     del told["comparison"], told["training"]["output"]
+    if recipe.adapter.method != "aurora":
+        for key in _OF_AURORA:
+            del told["adapter"][key]  # no other method reads them
     data = told["data"]
     for key in ("annotations", "media", "visual_genome"):
         data[key] = None if data[key] is None or data["kind"] == "world" else _DIGESTED

@@ -29,6 +29,7 @@ SEARCH_SEED = 0
 _OTHER_METHOD = (  # keys of the recipe's own method that mean nothing for another one
     *("adapter.rank=null", "adapter.options=null"),
     *("training.learning_rate=null", "training.head_learning_rate=null"),
+    "training.factor_rate_ratio=1",
 )
 
 
