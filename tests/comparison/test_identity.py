@@ -78,6 +78,19 @@ def test_what_came_later_stands_at_its_default(tmp_path: Path) -> None:
     assert not found.finished
 
 
+def test_auroras_switches_name_no_run_of_another_method(own: OwnData, tmp_path: Path) -> None:
+    """Another default for Aurora costs no run of the others, those kept with it named included."""
+    core = "adapter.core=tucker"
+    assert name(own, "adapter.method=lora", core) == name(own, "adapter.method=lora")
+    assert name(own, core) != name(own)
+    full = recipe(own, "adapter.method=full")
+    told = tell(full)
+    earlier = copy.deepcopy(told)
+    earlier["recipe"]["adapter"] |= {"core": "tucker", "gqt": "off", "scaling": 2.0}
+    keep(tmp_path, "earlier", earlier)
+    assert Runs(tmp_path).trial("a", full).folder == tmp_path / "earlier"
+
+
 @pytest.mark.parametrize("content", [{}, {"told": {"recipe": {"depth": 3}, "digests": {}}}])
 def test_what_cannot_be_understood_is_left_alone(tmp_path: Path, content: Any) -> None:
     (tmp_path / "odd").mkdir()

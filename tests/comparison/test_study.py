@@ -33,8 +33,8 @@ def test_rates_are_chosen_on_other_data_than_the_result() -> None:
 def test_the_recipes_own_method_keeps_its_settings_and_others_their_usual_ones() -> None:
     made = study("aurora,lora,lora+rank=1", "adapter.dropout=0.2")
     aurora, lora, small = (made.recipe(row, final=True) for row in made.rows)
-    assert (aurora.adapter.rank, aurora.adapter.core) == (16, "tucker")
-    assert aurora.training.learning_rate == 2e-2
+    assert (aurora.adapter.rank, aurora.adapter.core) == (32, "cp")
+    assert aurora.training.learning_rate == 1e-2
     assert (lora.adapter.rank, small.adapter.rank) == (4, 1)
     assert lora.training.learning_rate == 5e-3
     assert {r.adapter.dropout for r in (aurora, lora, small)} == {0.2}
