@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
 from aurora_vl.comparison import result_tables
+from aurora_vl.comparison.charts import PAPER
+from aurora_vl.comparison.pictures import score_by_size
 from aurora_vl.comparison.publishing import comparison_report, publish
 
 PICTURES = ("score-by-size", "score-by-time", "score-by-memory", "curves", "score-by-media")
@@ -157,3 +161,25 @@ def test_few_shot_rows_are_in_their_own_picture_only(
     results["rows"] = [row for row in results["rows"] if not row["few_shot"]]
     publish(results, tmp_path / "again")
     assert not (tmp_path / "again" / "score-by-media.png").exists()
+
+
+def test_no_name_lies_on_another_methods_error_bar(results: dict[str, Any]) -> None:
+    """Two methods of nearly the same size, one of them with a wide spread, keep their own names."""
+    results["rows"] = [
+        row("lora", 57_344, 96.8) | {"score": {"mean": 96.8, "sd": 0.2}},
+        row("dora", 65_024, 96.7) | {"score": {"mean": 96.7, "sd": 0.8}},
+        row("aurora", 12_576, 96.3),
+        row("full", 1_978_240, 97.0),
+    ]
+    figure = Figure(figsize=(7.2, 4.4), layout="constrained", dpi=160)
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    score_by_size(results)(axes, PAPER)
+    figure.canvas.draw()
+    places = {text.get_text(): text.get_window_extent() for text in axes.texts}
+    for told in results["rows"]:
+        mean, sd, own = told["score"]["mean"], told["score"]["sd"], told["parameters"]["own"]
+        (x, low), (_, high) = axes.transData.transform([(own, mean - sd), (own, mean + sd)])
+        for name, place in places.items():
+            beside = x < place.x0 or x > place.x1
+            assert beside or high < place.y0 or low > place.y1, (name, told["name"])

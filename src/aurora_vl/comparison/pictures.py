@@ -169,14 +169,23 @@ def _points(
 def _labels(
     axes: Axes, rows: Sequence[Mapping[str, Any]], x: Sequence[float], colours: Colours
 ) -> None:
-    """Names beside their points, each in the first place that is free of other names and points."""
+    """Names beside their points, each in the first place that is free of names, points and bars."""
     figure: Any = axes.figure
     scale = 72.0 / figure.dpi
     axes.autoscale_view()
+
+    def drawn(values: Sequence[float]) -> list[tuple[float, float]]:
+        found: Any = axes.transData.transform(list(zip(x, values, strict=True))) if rows else []
+        return [(float(px) * scale, float(py) * scale) for px, py in found]
+
     values = [row["score"]["mean"] for row in rows]
-    found: Any = axes.transData.transform(list(zip(x, values, strict=True))) if rows else []
-    points = [(float(px) * scale, float(py) * scale) for px, py in found]
-    taken: list[tuple[float, ...]] = [(px - 4, py - 4, px + 4, py + 4) for px, py in points]
+    spreads = [row["score"]["sd"] or 0.0 for row in rows]
+    lows = drawn([value - spread for value, spread in zip(values, spreads, strict=True)])
+    points = drawn(values)
+    reach = [max(4.0, py - low) for (_, py), (_, low) in zip(points, lows, strict=True)]
+    taken: list[tuple[float, ...]] = [
+        (px - 4, py - far, px + 4, py + far) for (px, py), far in zip(points, reach, strict=True)
+    ]
     for row, value, at, point in zip(rows, values, x, points, strict=True):
         width = _LETTER * len(row["label"])
         places = [(dx * d, dy * d) for d in _DISTANCES for dx, dy in _SIDES]
