@@ -55,6 +55,10 @@ def test_the_contents_do(own: OwnData, tmp_path: Path) -> None:
     copied = OwnData(tmp_path / "other" / "far" / "away")
     copied.write("train", [{"image": "train0.png", "caption": "another caption"}])
     assert name_of(tell(there)) != before
+    retouched = moved(own, tmp_path / "backbone", tmp_path / "third")
+    with (tmp_path / "third" / "far" / "away" / "train0.png").open("ab") as picture:
+        picture.write(b"more")
+    assert name_of(tell(retouched)) != before
     place = save_backbone(tmp_path / "retrained", seed=3)
     assert name(own, f"backbone={place}") != before
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from aurora_vl.comparison import result_tables
 from aurora_vl.comparison.charts import PAPER
-from aurora_vl.comparison.pictures import score_by_size
+from aurora_vl.comparison.pictures import mean_curve, score_by_size
 from aurora_vl.comparison.publishing import comparison_report, publish
 
 PICTURES = ("score-by-size", "score-by-time", "score-by-memory", "curves", "score-by-media")
@@ -66,6 +66,7 @@ def results() -> dict[str, Any]:
             seconds=None,
             peak_memory=None,
             runs=[{"curve": {"step": [], "score": []}}],
+            parameters={"own": 0, "heads": 0, "trained": 0, "total": 2_000_000},
         ),
         row("linear", 0, 40.0),
         row("aurora", 11_392, 93.3, front=True),
@@ -90,8 +91,8 @@ def results() -> dict[str, Any]:
         "reference": "aurora",
         "rows": rows,
         "failures": [{"run": "c3a with seed 2", "reason": "<b>no</b> memory"}],
-        "versions": {"aurora-vl": "0.1.0"},
-        "releases": ["0.1.0"],
+        "best_states": True,
+        "versions": {"aurora-vl": ["0.1.0"], "torch": ["2.11.0", "2.13.0"]},
         "machines": ["x86_64, 2 cores"],
     }
 
@@ -118,13 +119,36 @@ def test_the_tables(results: dict[str, Any]) -> None:
 
 def test_the_heads_are_stated_once_and_mixed_clocks_are_said(results: dict[str, Any]) -> None:
     said = " ".join(result_tables.notes(results))
+    assert "The heads, 16,770 numbers, are trained by all but none and not counted" in said
     assert said.count("16,770") == 1
     assert "machines" not in said
     results["machines"].append("arm64, 8 cores")
-    results["releases"].append("0.2.0")
+    results["versions"]["aurora-vl"].append("0.2.0")
     said = " ".join(result_tables.notes(results))
     assert "several machines: x86_64, 2 cores; arm64, 8 cores." in said
     assert "several releases of Aurora: 0.1.0, 0.2.0." in said
+
+
+def test_notes_say_what_is_there_and_no_more(results: dict[str, Any]) -> None:
+    said = result_tables.notes(results)
+    assert any(note.startswith("Peak memory") for note in said)
+    assert any("its own validation data liked best" in note for note in said)
+    assert any(
+        line.startswith(r"\* The best") for line in result_tables.markdown(results).split("\n")
+    )
+    for row in results["rows"]:
+        row.update(peak_memory=None, parameters={**row["parameters"], "heads": 0})
+    results |= {"best_states": False, "scored_split": "val"}
+    said = result_tables.notes(results)
+    assert "no heads" in said[0]
+    assert "on the benchmark's val split (rates and checkpoints are chosen on a part of" in said[0]
+    assert not any("Peak memory" in note or "liked best" in note for note in said)
+
+
+def test_a_curve_is_the_mean_over_seeds_whose_steps_differ_a_little() -> None:
+    curves = [([10, 20], [50.0, 70.0]), ([12, 24], [60.0, 90.0]), ([10], [0.0])]
+    runs = [{"curve": {"step": step, "score": score}} for step, score in curves]
+    assert mean_curve({"runs": runs}) == ([11, 22], [55.0, 80.0])
 
 
 def test_all_files_are_made_of_the_results(results: dict[str, Any], tmp_path: Path) -> None:

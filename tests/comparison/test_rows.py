@@ -7,18 +7,20 @@ from aurora_vl.errors import UserError
 
 
 def test_methods_and_their_settings() -> None:
-    rows = parse_rows("aurora, lora+rank=1,aurora+gqt=off+objective.ice=released,vera+data.crop=1")
+    rows = parse_rows(
+        "aurora, lora+rank=1,aurora+gqt=off+objective.ice=released,vera+data.crop=0.5"
+    )
     assert [(row.method, row.settings) for row in rows] == [
         ("aurora", ()),
         ("lora", ("adapter.rank=1",)),
         ("aurora", ("adapter.gqt=off", "objective.ice=released")),
-        ("vera", ("data.crop=1",)),
+        ("vera", ("data.crop=0.5",)),
     ]
     assert [row.label for row in rows] == [
         "Aurora",
         "LoRA (rank=1)",
         "Aurora (gqt=off, ice=released)",
-        "VeRA (crop=1)",
+        "VeRA (crop=0.5)",
     ]
     assert rows[2].name == "aurora+gqt=off+objective.ice=released"
     assert rows[1].sets("adapter.rank")
@@ -33,6 +35,13 @@ def test_keys_are_found_in_their_sections() -> None:
         *("variant=released", "objective.momentum=null", "training.epochs=2"),
         *("evaluation.rerank=4", "image_size=32"),
     )
+
+
+def test_labels_keep_values_with_a_dot() -> None:
+    rows = parse_rows("aurora+dropout=0.1,aurora+label_smoothing=0.1,lora+learning_rate=1.5e-3")
+    assert [row.label for row in rows] == [
+        *("Aurora (dropout=0.1)", "Aurora (label_smoothing=0.1)", "LoRA (learning_rate=1.5e-3)")
+    ]
 
 
 def test_values_may_hold_commas_and_plus_signs() -> None:
@@ -53,6 +62,15 @@ def test_values_may_hold_commas_and_plus_signs() -> None:
         ("aurora+data.world.seed=3", "nothing was tuned on it; see comparison.final_world"),
         ("aurora+method=lora", "cannot set adapter.method: it is the method's name before the +"),
         ("aurora+comparison.trials=1", "it is the same for all methods"),
+        ("aurora+data.world.style=flat", "cannot set data.world.style: it is the same for all"),
+        ("aurora+data.media=x", "cannot set data.media: it is the same for all methods"),
+        ("aurora+task=vqa", "cannot set task: it is the same for all methods"),
+        ("aurora+adapter={method: lora}", "sets the whole section adapter; set its keys one by"),
+        ("aurora+batch_size=8", "is a key of evaluation and training; write it with its section"),
+        ("lora+core=tucker", "sets adapter.core, which lora does not read"),
+        ("ia3+rank=8", "sets adapter.rank, which ia3 does not read"),
+        ("full+rank=8", "sets adapter.rank, which full does not read"),
+        ("none+learning_rate=0.1", "sets training.learning_rate, which none does not read"),
     ],
 )
 def test_mistakes_are_one_sentence(text: str, words: str) -> None:

@@ -27,6 +27,15 @@ def test_the_best_rate_and_whether_it_is_an_edge() -> None:
     assert (edge.rate, edge.at_edge) == (1e-1, True)
 
 
+def test_of_two_rates_either_is_an_edge() -> None:
+    found = best_rate({1e-3: 50.0, 1e-2: 60.0})
+    assert found is not None
+    assert found.at_edge
+    alone = best_rate({1e-2: 60.0})
+    assert alone is not None
+    assert not alone.at_edge
+
+
 def test_a_failed_rate_is_no_choice_but_no_edge_either() -> None:
     """Beyond a rate that diverges there is nothing to look for."""
     found = best_rate({1e-3: 50.0, 1e-2: 60.0, 1e-1: None})

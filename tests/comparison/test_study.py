@@ -43,6 +43,14 @@ def test_the_recipes_own_method_keeps_its_settings_and_others_their_usual_ones()
     assert aurora.data == lora.data == small.data
 
 
+def test_what_is_set_for_all_rows_holds_for_every_method() -> None:
+    made = study("aurora,lora,ia3", "adapter.rank=8", "training.head_learning_rate=1e-4")
+    aurora, lora, ia3 = (made.recipe(row, final=True) for row in made.rows)
+    assert (aurora.adapter.rank, lora.adapter.rank, ia3.adapter.rank) == (8, 8, None)
+    assert {r.training.head_learning_rate for r in (aurora, lora, ia3)} == {1e-4}
+    assert lora.training.learning_rate == 5e-3
+
+
 def test_variants_use_their_methods_search() -> None:
     made = study("aurora+gqt=off,lora,lora+learning_rate=0.1,none")
     names = [found and found.name for found in map(made.searched, made.rows)]

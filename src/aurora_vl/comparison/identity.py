@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from aurora_vl.errors import UserError
 from aurora_vl.modeling.load import find_backbone
-from aurora_vl.tasks.variants import switches
+from aurora_vl.tasks.variants import AURORA_SWITCHES
 from aurora_vl.training.reading import read_splits
 from aurora_vl.training.recipe import MINI, Recipe, resolve
 from aurora_vl.training.sections import ComparisonSection
@@ -28,7 +28,6 @@ from aurora_vl.training.sections import ComparisonSection
 _DIGESTED = "digested"  # stands where a path was
 _WEIGHTS = (".json", ".safetensors", ".bin", ".pth")
 _SHORT = 12
-_OF_AURORA = tuple(switches("mended").adapter())
 Told = dict[str, Any]
 
 
@@ -79,7 +78,7 @@ def _without_places(recipe: Recipe) -> Told:
     told: Told = recipe.model_dump(mode="json")
     del told["comparison"], told["training"]["output"]
     if recipe.adapter.method != "aurora":
-        for key in _OF_AURORA:
+        for key in AURORA_SWITCHES:
             del told["adapter"][key]  # no other method reads them
     data = told["data"]
     for key in ("annotations", "media", "visual_genome"):
@@ -105,12 +104,20 @@ def _files_digest(path: Path) -> str:
 
 @lru_cache
 def _records_digest(recipe: str) -> str:
-    """Of everything that is read but the pixels; `recipe` as JSON."""
+    """Of everything that is read, of media their size; `recipe` as JSON."""
     splits = read_splits(Recipe.model_validate_json(recipe))
     digest = hashlib.sha256(repr((splits.scored, splits.answer_list)).encode())
     for name, records in splits.named().items():
         digest.update(name.encode())
         for record in records:
             said = [getattr(record, field.name) for field in fields(record) if field.name != "path"]
-            digest.update(repr(said).encode())
+            digest.update(repr((said, _size(record.path))).encode())
     return digest.hexdigest()[:_SHORT]
+
+
+def _size(path: Path) -> int | None:
+    """Of a file in bytes; None if it is absent, which is another one's to say."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None

@@ -51,7 +51,8 @@ def score_by_size(results: Mapping[str, Any]) -> Drawing:
             axes.plot([], [], color=colours.series[1], label="Pareto front")
         _levels(axes, [row for row in rows if not row["parameters"]["own"]], colours)
         heads = max((row["parameters"]["heads"] for row in rows), default=0)
-        _finish(axes, results, colours, f"trained numbers without the heads' {heads:,}")
+        without = f" without the heads' {heads:,}" if heads else ""
+        _finish(axes, results, colours, f"trained numbers{without}")
 
     return draw
 
@@ -127,10 +128,15 @@ def validation_curves(results: Mapping[str, Any]) -> Drawing:
 
 
 def mean_curve(row: Mapping[str, Any]) -> tuple[list[int], list[float]]:
-    """Steps and mean scores of the seeds that were validated at the first one's steps."""
-    steps = row["runs"][0]["curve"]["step"]
-    scores = [run["curve"]["score"] for run in row["runs"] if run["curve"]["step"] == steps]
-    return steps, [fmean(values) for values in zip(*scores, strict=True)]
+    """Steps and scores of each validation, means over the seeds that had as many as the first.
+
+    A seed that holds out other media may have a few steps more or fewer than another one.
+    """
+    curves = [run["curve"] for run in row["runs"]]
+    alike = [curve for curve in curves if len(curve["step"]) == len(curves[0]["step"])]
+    steps = zip(*(curve["step"] for curve in alike), strict=True)
+    scores = zip(*(curve["score"] for curve in alike), strict=True)
+    return [round(fmean(values)) for values in steps], [fmean(values) for values in scores]
 
 
 def _line(number: int, method: str, colours: Colours) -> dict[str, Any]:

@@ -90,8 +90,8 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     """What has to be said below a table, in sentences."""
     count, seeds = results["trials_per_method"], results["seeds"]
     said = [
-        f"Scores are means over {seeds} seed{'s' * (seeds > 1)} on the {results['scored_split']} "
-        f"split, scored once; sd is their standard deviation. {_heads(results)}"
+        f"Scores are means over {seeds} seed{'s' * (seeds > 1)} on the {_scored(results)}, "
+        f"scored once; sd is their standard deviation. {_heads(results)}"
     ]
     said += _without_looking(results["rows"])
     rates = f"Learning rates: the best of {count} on validation data, the same search for all"
@@ -101,7 +101,7 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     if worlds is not None and count > 1:
         rates += (
             f" (generated world {worlds['tuned_on']}); results are on world {worlds['final']}, "
-            "which nothing was chosen on"
+            "whose test data nothing was chosen on"
         )
     variants = "its own" if results["search"] == "row" and count > 1 else "its method's"
     said.append(f"{rates}; a variant has {variants}.")
@@ -109,20 +109,41 @@ def notes(results: Mapping[str, Any]) -> list[str]:
         said.append(
             "* The best rate was the smallest or the largest tried: a better one may lie beyond."
         )
+    validated = [run["curve"]["step"] for row in results["rows"] for run in row["runs"]]
+    if results["best_states"] and any(len(steps) > 1 for steps in validated):
+        said.append("Each run is scored in the state that its own validation data liked best.")
     if any(row["against"] for row in results["rows"]):
         said.append(
             "In brackets the 95 % interval of a paired bootstrap: test queries drawn again, the "
-            "gallery fixed, seeds pooled."
+            "gallery fixed, seeds pooled. It says how far other test data could move the "
+            "difference of these seeds; how far other seeds could, sd says."
         )
-    said.append(
-        "Seconds and peak memory are of whole runs, scoring included, that were not interrupted; "
-        "seconds of those that went alone."
-    )
-    if len(results["machines"]) > 1:
-        said.append(f"Clocks are of several machines: {'; '.join(results['machines'])}.")
-    if len(results["releases"]) > 1:
-        said.append(f"Runs are of several releases of Aurora: {', '.join(results['releases'])}.")
+    said += _clocks(results)
+    releases = results["versions"].get("aurora-vl", [])
+    if len(releases) > 1:
+        said.append(f"Runs are of several releases of Aurora: {', '.join(releases)}.")
     return said
+
+
+def _clocks(results: Mapping[str, Any]) -> list[str]:
+    """What seconds and memory are of, as far as there are any."""
+    said = []
+    if any(row["peak_memory"] for row in results["rows"]):
+        said.append(
+            "Peak memory is of whole runs, scoring included, that were not interrupted; seconds "
+            "are of those among them that went alone."
+        )
+    if len(results["machines"]) > 1:
+        said.append(f"Runs are of several machines: {'; '.join(results['machines'])}.")
+    return said
+
+
+def _scored(results: Mapping[str, Any]) -> str:
+    """The split in words; val can be scored only where validation data are taken from train."""
+    split = results["scored_split"]
+    if split != "val":
+        return f"{split} split"
+    return "benchmark's val split (rates and checkpoints are chosen on a part of train)"
 
 
 def _heads(results: Mapping[str, Any]) -> str:
@@ -131,8 +152,11 @@ def _heads(results: Mapping[str, Any]) -> str:
     if not sizes:
         return "There are no heads beside what a method trains."
     told = " or ".join(f"{size:,}" for size in sizes)
+    without = [row["label"] for row in results["rows"] if not row["parameters"]["heads"]]
+    but = f" but {' and '.join(without)}" if without else ""
     return (
-        f"The heads, {told} numbers, are trained by all and not counted as a method's own numbers."
+        f"The heads, {told} numbers, are trained by all{but} and not counted as a method's own "
+        "numbers."
     )
 
 
@@ -159,7 +183,7 @@ def markdown(results: Mapping[str, Any]) -> str:
             for title, rows in sections(results)
             for part in (f"{title}:", markdown_table(names, cells(results, rows)))
         ),
-        *notes(results),
+        *(note.replace("*", r"\*") for note in notes(results)),
         *(f"Failed: {failure['run']}: {failure['reason']}" for failure in results["failures"]),
         f"`{results['command']}`",
     ]

@@ -48,12 +48,12 @@ def gather_results(findings: Findings, command: str) -> dict[str, Any]:
         "worlds": None if worlds is None else {"tuned_on": worlds[0], "final": worlds[1]},
         "trials_per_method": study.plan.trials,
         "search": study.plan.search,
+        "best_states": study.base.training.checkpoints,
         "scored_split": done[0].kept["scored_split"] if done else None,
         "reference": None if reference is None else reference["name"],
         "rows": rows,
         "failures": [{"run": name, "reason": why} for name, why in findings.failures.items()],
-        "versions": done[0].kept["versions"] if done else {},
-        "releases": sorted({trial.kept["versions"]["aurora-vl"] for trial in done}),
+        "versions": _versions(done),
         "machines": sorted({trial.kept["machine"] for trial in done}),
     }
 
@@ -63,6 +63,7 @@ def _row(findings: Findings, row: Row, primary: str) -> dict[str, Any]:
     trials = findings.trials[row.name]
     kept = [trial.kept for trial in trials]
     count = findings.counts[row.name].count
+    heads = count.heads if _has_heads(trials[0]) else 0
     searched = findings.study.searched(row)
     choice = None if searched is None else findings.choices.get(searched.name)
     told = [k["metrics"] for k in kept]
@@ -83,7 +84,8 @@ def _row(findings: Findings, row: Row, primary: str) -> dict[str, Any]:
         "rate_of": None if searched is None or choice is None else searched.name,
         "parameters": {
             **asdict(count),
-            "own": count.factors + count.gates + count.backbone,
+            "heads": heads,
+            "own": count.trainable - heads,
             "trained": count.trainable,
         },
         "adapter_bytes": kept[0]["adapter_bytes"],
@@ -96,6 +98,21 @@ def _row(findings: Findings, row: Row, primary: str) -> dict[str, Any]:
         "against": None,
         "front": False,
     }
+
+
+def _has_heads(trial: Trial) -> bool:
+    """Whether the task has heads, which all methods train: then they are no method's own."""
+    recipe = trial.recipe
+    return bool(kind_of(recipe).heads(recipe.switches))
+
+
+def _versions(trials: Sequence[Trial]) -> dict[str, list[str]]:
+    """Of Python and the packages, all that any run used."""
+    found: dict[str, set[str]] = {}
+    for trial in trials:
+        for name, version in trial.kept["versions"].items():
+            found.setdefault(name, set()).add(version)
+    return {name: sorted(versions) for name, versions in found.items()}
 
 
 def _run(trial: Trial) -> dict[str, Any]:

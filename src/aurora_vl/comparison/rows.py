@@ -5,7 +5,7 @@
     aurora+gqt=off+objective.ice=released
 
 A `+` begins each setting. A key without its section is looked for in adapter, objective, evaluation
-and training, in that order.
+and training; one that two of them have needs its section.
 """
 
 from __future__ import annotations
@@ -14,18 +14,25 @@ import re
 from dataclasses import dataclass
 
 from aurora_vl.errors import UserError
+from aurora_vl.tasks.variants import AURORA_SWITCHES
 from aurora_vl.training.methods import METHODS
 from aurora_vl.training.recipe import Recipe
+from aurora_vl.training.sections import Section
 
 _SETTING = re.compile(r"\+(?=[A-Za-z_][\w.]*=)")
 _SECTIONS = ("adapter", "objective", "evaluation", "training")
+_SAME_FOR_ALL = "is the same for all methods"
 _DECIDED = {
     "adapter.method": "is the method's name before the +",
     "training.seed": "is one of --seeds",
     "training.output": "is a folder of the comparison's own",
     "evaluation.split": "is val while learning rates are chosen and test at the end",
     "data.world.seed": "is chosen so that nothing was tuned on it; see comparison.final_world",
-    "data.annotations": "is the same for all methods",
+    # What is scored: a difference is told item by item.
+    **dict.fromkeys(
+        ("task", "data.kind", "data.annotations", "data.media", "data.scored"), _SAME_FOR_ALL
+    ),
+    "evaluation.metric": _SAME_FOR_ALL,
 }
 
 
@@ -46,10 +53,8 @@ class Row:
     @property
     def label(self) -> str:
         """For tables and pictures."""
-        short = [
-            setting.rpartition(".")[2] if "." in setting.partition("=")[0] else setting
-            for setting in self.settings
-        ]
+        parts = [setting.partition("=") for setting in self.settings]
+        short = [f"{key.rpartition('.')[2]}={value}" for key, _, value in parts]
         told = METHODS[self.method].label
         return f"{told} ({', '.join(short)})" if short else told
 
@@ -67,7 +72,8 @@ def parse_rows(text: str) -> list[Row]:
     """The rows of `--methods`, separated by commas outside of brackets.
 
     Raises:
-        UserError: an unknown method or key, a key that the comparison decides, a row given twice.
+        UserError: an unknown method or key, a key that the comparison decides or the method does
+            not read, a row given twice.
     """
     rows = [_row(name.strip()) for name in _split(text) if name.strip()]
     if not rows:
@@ -97,7 +103,10 @@ def _row(name: str) -> Row:
             f"--methods: {method!r} is no method; choose among {', '.join(METHODS)}, "
             "with settings as in aurora+gqt=off."
         )
-    return Row(name, method, tuple(_full(setting, name) for setting in settings))
+    row = Row(name, method, tuple(_full(setting, name) for setting in settings))
+    for setting in row.settings:
+        _check_read(setting.partition("=")[0], row)
+    return row
 
 
 def _full(setting: str, name: str) -> str:
@@ -105,22 +114,62 @@ def _full(setting: str, name: str) -> str:
     key, _, value = setting.partition("=")
     section = _section_of(key, name)
     full = f"{section}.{key}" if section else key
-    if full in _DECIDED or full.startswith("comparison."):
-        reason = _DECIDED.get(full, "is the same for all methods")
+    reason = _DECIDED.get(full)
+    if full.startswith(("comparison.", "data.world.")):
+        reason = reason or _SAME_FOR_ALL
+    if reason is not None:
         raise UserError(f"--methods: {name!r} cannot set {full}: it {reason}.")
     return f"{full}={value}"
 
 
 def _section_of(key: str, name: str) -> str:
     """Where a key without a section belongs; empty if it is complete."""
-    fields = Recipe.model_fields
-    if "." in key or key in fields:
+    if "." in key:
         return ""
-    for section in _SECTIONS:
-        kind = fields[section].annotation
-        if kind is not None and key in kind.model_fields:
-            return section
-    raise UserError(
-        f"--methods: {name!r} sets {key!r}, which is no key of {', '.join(_SECTIONS)}; "
-        "write it with its section, such as data.crop=1."
+    sections = _sections()
+    if key in sections:
+        raise UserError(
+            f"--methods: {name!r} sets the whole section {key}; set its keys one by one, "
+            f"as in {key}.{next(iter(sections[key].model_fields))}=..."
+        )
+    if key in Recipe.model_fields:
+        return ""
+    found = [section for section in _SECTIONS if key in sections[section].model_fields]
+    if len(found) > 1:
+        raise UserError(
+            f"--methods: {name!r} sets {key!r}, which is a key of {' and '.join(found)}; "
+            f"write it with its section, such as {found[-1]}.{key}."
+        )
+    if not found:
+        raise UserError(
+            f"--methods: {name!r} sets {key!r}, which is no key of {', '.join(_SECTIONS)}; "
+            "write it with its section, such as data.crop=1."
+        )
+    return found[0]
+
+
+def _sections() -> dict[str, type[Section]]:
+    """The sections of a recipe by name."""
+    kinds = {name: field.annotation for name, field in Recipe.model_fields.items()}
+    return {
+        name: kind
+        for name, kind in kinds.items()
+        if isinstance(kind, type) and issubclass(kind, Section)
+    }
+
+
+def _check_read(key: str, row: Row) -> None:
+    """Refuse a setting that would change nothing but the row's label."""
+    method = METHODS[row.method]
+    section, _, last = key.partition(".")
+    unread = (
+        (section == "adapter" and last in AURORA_SWITCHES and row.method != "aurora")
+        or (key == "adapter.rank" and method.ranks is None)
+        or (section == "adapter" and method.config is None)
+        or (section in ("training", "objective") and method.rates is None)
     )
+    if unread:
+        raise UserError(
+            f"--methods: {row.name!r} sets {key}, which {row.method} does not read; "
+            f"leave it out of this row."
+        )

@@ -21,7 +21,7 @@ class Choice:
     @property
     def at_edge(self) -> bool:
         """Whether the best is the smallest or the largest tried, so that others may be better."""
-        return len(self.scores) > 2 and self.rate in (min(self.scores), max(self.scores))
+        return len(self.scores) > 1 and self.rate in (min(self.scores), max(self.scores))
 
 
 def candidate_rates(default: float, trials: int, spread: float) -> list[float]:

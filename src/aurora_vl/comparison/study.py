@@ -18,6 +18,7 @@ from aurora_vl.comparison.search import Choice, best_rate, candidate_rates
 from aurora_vl.comparison.trials import Runs, Trial, TrialRunner
 from aurora_vl.errors import UserError
 from aurora_vl.training.kinds import kind_of
+from aurora_vl.training.methods import METHODS
 from aurora_vl.training.parameters import ParameterReport, parameter_report
 from aurora_vl.training.reading import read_data
 from aurora_vl.training.recipe import Recipe, load_recipe
@@ -26,11 +27,13 @@ from aurora_vl.training.sections import ComparisonSection
 log = logging.getLogger(__name__)
 
 SEARCH_SEED = 0
-_OTHER_METHOD = (  # keys of the recipe's own method that mean nothing for another one
-    *("adapter.rank=null", "adapter.options=null"),
-    *("training.learning_rate=null", "training.head_learning_rate=null"),
-    "training.factor_rate_ratio=1",
-)
+_OF_ONE_METHOD = {  # keys of the recipe's own method that mean nothing for another one
+    "adapter.rank": "null",
+    "adapter.options": "null",
+    "training.learning_rate": "null",
+    "training.head_learning_rate": "null",
+    "training.factor_rate_ratio": "1",
+}
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class Study:
         """The resolved recipe of one run."""
         told = [*self.settings]
         if row.method != self.base.adapter.method:
-            told += [f"adapter.method={row.method}", *_OTHER_METHOD]
+            told += [f"adapter.method={row.method}", *self._left_to(row)]
         if rate is not None:
             told.append(f"training.learning_rate={rate!r}")
         if not final:
@@ -101,6 +104,16 @@ class Study:
             data = recipe.data.model_copy(update={"annotations": folder})
             recipe = recipe.model_copy(update={"data": data})
         return recipe
+
+    def _left_to(self, row: Row) -> list[str]:
+        """Settings that give a method its usual values, where nothing was set for all rows."""
+        given = {setting.partition("=")[0] for setting in self.settings}
+        unread = {"adapter.rank"} if METHODS[row.method].ranks is None else set()
+        return [
+            f"{key}={usual}"
+            for key, usual in _OF_ONE_METHOD.items()
+            if key not in given or key in unread
+        ]
 
     def searched(self, row: Row) -> Row | None:
         """The row whose search a row's rate comes from; None for no search."""

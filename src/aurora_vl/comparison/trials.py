@@ -31,6 +31,7 @@ import torch
 
 from aurora_vl.comparison.identity import Told, completed, name_of, tell
 from aurora_vl.comparison.items import items_of
+from aurora_vl.errors import UserError
 from aurora_vl.training.kinds import kind_of
 from aurora_vl.training.recipe import Recipe, save_recipe, write_text
 
@@ -77,8 +78,7 @@ class Trial:
     @cached_property
     def kept(self) -> dict[str, Any]:
         """What is kept of it when it is finished, see `_keep`."""
-        content: dict[str, Any] = json.loads((self.folder / _KEPT).read_text())
-        return content
+        return _read(self.folder / _KEPT)
 
 
 class Runs:
@@ -92,7 +92,7 @@ class Runs:
         """Folders of finished runs, those of earlier versions too, by today's names."""
         found = {}
         for file in sorted(self.folder.glob(f"*/{_KEPT}")):
-            told = completed(json.loads(file.read_text()).get("told", {}))
+            told = completed(_read(file).get("told", {}))
             if told is not None:
                 found[name_of(told)] = file.parent
         return found
@@ -101,7 +101,7 @@ class Runs:
         """The run of a resolved recipe.
 
         Raises:
-            UserError: its data cannot be read.
+            UserError: its data, or what is kept of a finished run, cannot be read.
         """
         told = tell(recipe)
         key = name_of(told)
@@ -260,7 +260,12 @@ def _keep(trial: Trial, how: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read(path: Path) -> Any:
-    return json.loads(path.read_text())
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise UserError(
+            f"{path} is no whole JSON file; delete {path.parent}, and its run is done anew."
+        ) from None
 
 
 def _adapter_bytes(folder: Path) -> int:

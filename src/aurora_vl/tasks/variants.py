@@ -18,6 +18,11 @@ from aurora_vl.tasks.question_answering import AnsweringSettings
 from aurora_vl.tasks.retrieval import ContextEnhancement, RetrievalSettings
 
 Variant = Literal["mended", "released"]
+AURORA_SWITCHES = (
+    *("core", "mlp_core", "gqt", "gqt_start", "init", "dropout_at"),
+    *("sharing", "scaling", "rank_stabilised"),
+)
+"""The switches that are arguments of `AuroraConfig`; no other method reads them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +66,7 @@ class Switches:
 
     def adapter(self) -> dict[str, Any]:
         """The arguments of `AuroraConfig` among them."""
-        names = (
-            *("core", "mlp_core", "gqt", "gqt_start", "init", "dropout_at"),
-            *("sharing", "scaling", "rank_stabilised"),
-        )
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in AURORA_SWITCHES}
 
     def heads(self) -> list[str]:
         """Modules of the retrieval backbone that are trained whole."""
