@@ -108,6 +108,26 @@ def test_no_yaml(path: Path) -> None:
     assert "line 2" in sentence
 
 
+@pytest.mark.parametrize(
+    ("text", "key", "line"),
+    [
+        (OWN + "training: {epochs: 2}\nadapter: {}\ntraining: {seed: 1}\n", "training", 4),
+        (OWN + "training:\n  epochs: 2\n  seed: 1\n  epochs: 3\n", "epochs", 5),
+    ],
+)
+def test_a_key_that_is_written_twice(path: Path, text: str, key: str, line: int) -> None:
+    assert refused(path, text) == (
+        f"FILE has the key {key!r} a second time in line {line}: keep one of the two."
+    )
+
+
+def test_a_merged_mapping_may_be_overridden(path: Path) -> None:
+    """YAML's `<<` gives keys that those beside it replace; that is no repetition."""
+    path.write_text(OWN + "training: {<<: {epochs: 2, seed: 1}, epochs: 3}\n")
+    training = load_recipe(str(path)).training
+    assert (training.epochs, training.seed) == (3, 1)
+
+
 def test_no_text(path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00task")
     with pytest.raises(UserError, match=r"the recipe .*mine\.yaml cannot be read: .*utf-8.*\.$"):
@@ -272,6 +292,13 @@ def test_settings_come_behind_those_that_make_it_small(path: Path) -> None:
     recipe = load_recipe(str(path), ["training.epochs=3"], smoke=True)
     assert (recipe.training.epochs, recipe.training.batch_size) == (3, 8)
     assert (recipe.data.kind, recipe.data.world.layout) == ("world", None)  # the task's usual one
+
+
+def test_a_small_run_keeps_out_of_the_recipes_own_folder(path: Path) -> None:
+    path.write_text(OWN + "training: {output: runs/my-run}\n")
+    assert load_recipe(str(path), smoke=True).output == Path("runs/mine-smoke")
+    told = load_recipe(str(path), ["training.output=runs/told"], smoke=True)
+    assert told.output == Path("runs/told")
 
 
 def test_bundled_names_are_sorted() -> None:

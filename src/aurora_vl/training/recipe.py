@@ -107,6 +107,8 @@ def load_recipe(source: str, settings: Sequence[str] = (), *, smoke: bool = Fals
     name, text = _read(source)
     try:
         raw = yaml.load(text, _Loader)
+    except _RepeatedKeyError as error:
+        raise UserError(f"{source} has {error}: keep one of the two.") from None
     except yaml.YAMLError as error:
         raise UserError(f"{source} is no valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(raw, dict):
@@ -172,17 +174,38 @@ def _apply(raw: dict[str, Any], setting: str) -> None:
             raise UserError(f"{key!r} cannot be set: {parent!r} is a value, not a section.")
     try:
         raw[last] = yaml.load(value, _Loader)
+    except _RepeatedKeyError as error:
+        raise UserError(f"the value of {setting!r} has {error}: keep one of the two.") from None
     except yaml.YAMLError:
         raise UserError(f"the value of {setting!r} is no valid YAML.") from None
 
 
+class _RepeatedKeyError(yaml.YAMLError):
+    """Tells of a key that a mapping writes twice."""
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's plain scalars: `off` and 2026-01-31 are words, 1e-3 is a number."""
+    """YAML 1.2's plain scalars: `off` and 2026-01-31 are words, 1e-3 is a number.
+
+    A mapping that writes a key twice is refused: PyYAML would keep the last and drop the others.
+    """
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's form)
         first: [pair for pair in resolvers if pair[0].endswith((":null", ":merge"))]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """PyYAML's, checked before merging (`<<`) adds keys that may stand beside it too."""
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    line = key.start_mark.line + 1
+                    raise _RepeatedKeyError(f"the key {key.value!r} a second time in line {line}")
+                seen.add(key.value)
+        return node
 
 
 for _kind, _pattern, _first in (

@@ -2,7 +2,7 @@
 
 The mini foundation takes the backbone's place and a few generated files of the recipe's own layout
 the data's. What the recipe says about adapter, losses, augmentation and evaluation stays. The
-scores mean nothing.
+scores mean nothing, so nothing is written into the recipe's own run folder.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ _SETTINGS = (
     *("data.world.train=16", "data.world.val=4", "data.world.test=6"),
     *("data.frames=2", "data.limit=null", "data.workers=0", "evaluation.answer_list=null"),
     *("training.epochs=1", "training.batch_size=8", "training.validations=1"),
+    "training.output=null",
 )
 
 
