@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from aurora_vl.errors import UserError
 from aurora_vl.training.recipe import Recipe, save_recipe
 from aurora_vl.training.run import evaluate, train
 from aurora_vl.training.trainer import STATE_FILE
@@ -72,6 +73,9 @@ def test_two_processes_come_to_the_same(
     assert sorted(p.name for p in one.output.iterdir()) == sorted(
         p.name for p in two.output.iterdir()
     )
+    (two.output / "metrics.json").unlink()
+    with pytest.raises(UserError, match="was begun with 2 processes and this is a run of 1; "):
+        train(two, resume=True)
 
 
 def test_two_processes_score_the_same(make_recipe: MakeRecipe, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,42 @@ def test_killed_after_the_last_step(
     assert not (broken.output / "metrics.json").exists()
     train(broken, resume=True)
     same(final(whole), final(broken))
+
+
+def test_what_was_skipped_before_an_interruption_is_still_told(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, data: Path, tmp_path: Path
+) -> None:
+    """Killed in the last step of the only epoch, after which the damaged files are not met."""
+    spoilt = tmp_path / "spoilt"
+    shutil.copytree(data, spoilt)
+    for name in ("train-0.jpg", "train-3.jpg", "train-6.jpg"):
+        (spoilt / name).write_bytes(b"nothing")
+    places = (f"data.annotations={spoilt}", f"data.media={spoilt}", "data.on_error=skip")
+    whole = make_recipe("training.epochs=1", *places, output="whole")
+    broken = make_recipe("training.epochs=1", *places, output="broken")
+    listed = train(whole)["skipped_media"]
+    assert listed == [str(spoilt / f"train-{number}.jpg") for number in (0, 3, 6)]
+    killed_at(monkeypatch, broken, 4)
+    assert train(broken, resume=True)["skipped_media"] == listed
+
+
+def test_another_number_of_processes_is_refused(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers would count epochs by the new number's steps and end training early."""
+    recipe = make_recipe()
+    killed_at(monkeypatch, recipe, 5)
+    with monkeypatch.context() as patch:
+        patch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(UserError) as caught:
+            train(recipe, resume=True)
+    assert str(caught.value) == (
+        f"{recipe.output} was begun with 1 process and this is a run of 2; start as many as then, "
+        "or set training.output to a new folder."
+    )
+    content = train(recipe, resume=True)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert train(recipe, resume=True) == content  # it is finished: nothing to go on with
 
 
 def test_resume_without_a_run_begins_one(make_recipe: MakeRecipe) -> None:

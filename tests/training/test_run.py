@@ -290,7 +290,7 @@ def test_a_diverging_loss_stops_the_run(
         train(recipe)
     assert str(caught.value) == (
         f"the loss is {value} at step {step}; "
-        "lower training.learning_rate and run with --resume or into a new output."
+        "set a lower training.learning_rate and a new folder as training.output."
     )
     newest = newest_checkpoint(recipe.output / "checkpoints")
     assert (newest and newest.name) == (None if step == 1 else "checkpoint-3")

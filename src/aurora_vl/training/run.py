@@ -34,7 +34,7 @@ from aurora_vl.data.records import Splits
 from aurora_vl.errors import UserError
 from aurora_vl.modeling.recomputing import recompute_layers
 from aurora_vl.progress import progress_bar
-from aurora_vl.tasks.distributed import gather, rank
+from aurora_vl.tasks.distributed import rank
 from aurora_vl.training.building import (
     build_augment,
     build_model,
@@ -49,7 +49,12 @@ from aurora_vl.training.kinds import Outcome, kind_of
 from aurora_vl.training.model_card import TrainingFacts, write_card
 from aurora_vl.training.reading import read_data, read_splits, shortened
 from aurora_vl.training.recipe import Recipe, save_recipe, write_text
-from aurora_vl.training.trainer import AuroraTrainer, StepProgress, newest_checkpoint
+from aurora_vl.training.trainer import (
+    AuroraTrainer,
+    StepProgress,
+    newest_checkpoint,
+    processes_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +72,7 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
 
     Raises:
         UserError: the folder holds a run and `resume` is off, or the run was begun with another
-            recipe, or data or settings do not fit.
+            recipe or number of processes, or data or settings do not fit.
     """
     if recipe.adapter.method == "none":
         raise UserError("adapter.method none trains nothing; use `aurora evaluate` for zero-shot.")
@@ -136,10 +141,8 @@ def _begin(recipe: Recipe, resume: bool) -> dict[str, Any] | None:
     """Refuse to mix runs; the finished run's metrics where there is nothing left to do."""
     out = recipe.output
     stored = out / "recipe.yaml"
-    exists = (
-        stored.is_file() or (out / "adapter").is_dir() or newest_checkpoint(out / "checkpoints")
-    )
-    if not exists:
+    checkpoint = newest_checkpoint(out / "checkpoints")
+    if not (stored.is_file() or (out / "adapter").is_dir() or checkpoint):
         return None
     if not resume:
         raise UserError(
@@ -160,7 +163,24 @@ def _begin(recipe: Recipe, resume: bool) -> dict[str, Any] | None:
         log.info("%s is finished; nothing to do", out)
         content: dict[str, Any] = json.loads(metrics.read_text())
         return content
+    if checkpoint is not None:
+        _require_as_many_processes(out, checkpoint)
     return None
+
+
+def _require_as_many_processes(out: Path, checkpoint: Path) -> None:
+    """Refuse to go on with another number: the steps of an epoch, and so the rest, would differ."""
+    before, now = processes_of(checkpoint), _processes()
+    if before and before != now:
+        raise UserError(
+            f"{out} was begun with {before} process{'es' * (before > 1)} and this is a run of "
+            f"{now}; start as many as then, or set training.output to a new folder."
+        )
+
+
+def _processes() -> int:
+    """How many processes torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _plain(stored: Any) -> Any:
@@ -220,7 +240,7 @@ def _validation(
 def _arguments(recipe: Recipe, items: int) -> TrainingArguments:
     settings = recipe.training
     out = recipe.output
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = _processes()
     steps = math.ceil(items / (settings.batch_size * processes)) * settings.epochs
     interval = max(1, math.ceil(steps / settings.validations))
     strategy = "steps" if settings.checkpoints else "no"
@@ -292,8 +312,7 @@ def _metrics(
 def _skipped(trainer: AuroraTrainer) -> list[str]:
     """Paths of the damaged training media that any process skipped; they are logged."""
     train_set = trainer.train_dataset
-    flags = gather(train_set.skipped_items[None].to(trainer.args.device)).any(0)
-    train_set.skipped_items |= flags.cpu()
+    train_set.skipped_items |= trainer.skipped_items()
     skipped: list[str] = train_set.skipped()
     if skipped:
         told = f"{len(skipped)} damaged training media were skipped: {', '.join(skipped)}"

@@ -1,12 +1,13 @@
 """transformers' Trainer with Aurora's batches, checkpoints and best model.
 
 A checkpoint holds what is trained plus the momentum copy, the queue and their counters (Trainer
-itself would save 223M frozen numbers and none of these), and is written to a temporary folder that
-is renamed when complete.
+itself would save 223M frozen numbers and none of these) and which items were skipped, and is
+written to a temporary folder that is renamed when complete.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -36,6 +37,7 @@ from aurora_vl.tasks.distributed import gather, world_size
 
 log = logging.getLogger(__name__)
 STATE_FILE = "aurora_state.safetensors"
+_SKIPPED_FILE = "skipped_items.json"
 
 
 class AuroraTrainer(Trainer):
@@ -108,7 +110,7 @@ class AuroraTrainer(Trainer):
             if not math.isfinite(logs["loss"]):
                 raise UserError(
                     f"the loss is {logs['loss']} at step {self.state.global_step}; "
-                    "lower training.learning_rate and run with --resume or into a new output."
+                    "set a lower training.learning_rate and a new folder as training.output."
                 )
             for name, total in self._parts.items():
                 logs[name] = round(gather(total[None]).mean().item() / self._parts_count, 4)
@@ -137,11 +139,13 @@ class AuroraTrainer(Trainer):
         folder = Path(self.args.output_dir)
         final = folder / f"checkpoint-{self.state.global_step}"
         staging = folder / f".{final.name}"
+        skipped = self.skipped_items().nonzero()[:, 0].tolist()
         if self.args.should_save:
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir(parents=True)
             state = {name: value.contiguous() for name, value in task_state(self.model).items()}
             save_file(state, staging / STATE_FILE)
+            (staging / _SKIPPED_FILE).write_text(json.dumps(skipped))
         _barrier()
         self._save_optimizer_and_scheduler(str(staging))
         self._save_rng_state(str(staging))
@@ -166,7 +170,17 @@ class AuroraTrainer(Trainer):
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: nn.Module | None = None
     ) -> None:
-        load_task_state(self.model, Path(resume_from_checkpoint))
+        checkpoint = Path(resume_from_checkpoint)
+        load_task_state(self.model, checkpoint)
+        skipped = checkpoint / _SKIPPED_FILE
+        if skipped.is_file():  # earlier versions kept none
+            dataset: Any = self.train_dataset
+            dataset.skipped_items[json.loads(skipped.read_text())] = True
+
+    def skipped_items(self) -> Tensor:
+        """Which training items any process has skipped, bool (items,)."""
+        dataset: Any = self.train_dataset
+        return gather(dataset.skipped_items[None].to(self.args.device)).any(0).cpu()
 
     def _load_best_model(self) -> None:
         if self.state.best_model_checkpoint is not None:
@@ -262,6 +276,11 @@ def newest_checkpoint(folder: Path) -> Path | None:
     numbered = [p for p in folder.glob("checkpoint-*") if p.name.split("-", 1)[1].isdecimal()]
     found = [p for p in numbered if (p / TRAINER_STATE_NAME).is_file()]
     return max(found, key=lambda p: int(p.name.split("-", 1)[1]), default=None)
+
+
+def processes_of(checkpoint: Path) -> int:
+    """How many processes wrote a checkpoint: each left the state of its random numbers."""
+    return len(list(checkpoint.glob("rng_state*.pth")))
 
 
 def _barrier() -> None:
