@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
+from threading import Barrier
+from typing import Any
 
 import numpy as np
 import pytest
@@ -244,6 +248,30 @@ def test_a_folder_is_a_whole_world_or_refused(tmp_path: Path) -> None:
         ensure_world(tmp_path / "mine", SMALL)
     assert (tmp_path / "mine" / "notes.txt").read_text() == "keep me"
     assert json.loads((tmp_path / "w" / "world.json").read_text())["seed"] == 3
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_two_that_write_one_world_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty: bool
+) -> None:
+    """Both have seen that it is not there; both get it, and nothing else is left behind."""
+    make, met = tempfile.mkdtemp, Barrier(2, timeout=60)
+
+    def meet(**given: Any) -> str:
+        met.wait()
+        return make(**given)
+
+    folder = tmp_path / "w"
+    if empty:
+        folder.mkdir()
+    monkeypatch.setattr(tempfile, "mkdtemp", meet)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: ensure_world(folder, SMALL), range(2)))
+    assert found[0] == found[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["w"]
+    monkeypatch.undo()
+    alone = ensure_world(tmp_path / "alone", SMALL).annotations.parent
+    assert folder_hash(folder) == folder_hash(alone)
 
 
 def test_unknown_styles_are_named() -> None:
