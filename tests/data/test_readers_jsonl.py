@@ -108,6 +108,16 @@ def test_held_out_media_are_seeded_disjoint_and_independent_of_order() -> None:
     assert set(hold_out(records(names), 4, "here")[1]) != set(held)
 
 
+def test_a_file_is_one_medium_however_its_path_is_written(write_lines: Any, tmp_path: Path) -> None:
+    write_lines("train.jsonl", [*many(3), *pictures("./0.jpg", "b/../1.jpg")])
+    for split in ("val", "test"):
+        write_lines(f"{split}.jsonl", many(2))
+    first, second, third = read_retrieval("jsonl", tmp_path, tmp_path, seed=0).train
+    assert (first.media_id, first.captions) == ("0.jpg", ("about 0.jpg", "about ./0.jpg"))
+    assert (second.media_id, second.captions) == ("1.jpg", ("about 1.jpg", "about b/../1.jpg"))
+    assert third.captions == ("about 2.jpg",)
+
+
 def test_parts_of_a_video_are_media_of_their_own(write_lines: Any, tmp_path: Path) -> None:
     lines = [
         {"video": "a.mp4", "caption": "start", "window": [0, 2.5]},
@@ -174,6 +184,7 @@ def test_one_medium_is_too_few_to_hold_out(write_lines: Any, tmp_path: Path) -> 
         ({"image": True, "caption": "x"}, r"'image' is true or false, not text"),
         ({"image": "", "caption": "x"}, r"line 2: 'image' is empty"),
         ({"video": "first.jpg", "caption": "x"}, r"first\.jpg is listed as an image and as a vid"),
+        ({"video": "./first.jpg", "caption": "x"}, r"first\.jpg is listed as an image and as a v"),
         ({"image": "a", "caption": "x", "window": [0, 1]}, r"has a 'window', which only videos"),
         ({"video": "a", "caption": "x", "window": [2, 2]}, r"must be two ascending numbers of sec"),
         ({"video": "a", "caption": "x", "window": [1]}, r"'window' must be two ascending numbers"),
@@ -203,6 +214,27 @@ def test_wrong_files_are_named(write_lines: Any, tmp_path: Path) -> None:
         read_retrieval("jsonl", tmp_path, tmp_path, seed=0)
 
 
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+@pytest.mark.parametrize("link", [False, True])
+def test_what_is_no_file_is_not_taken_for_absent(
+    write_lines: Any, tmp_path: Path, split: str, link: bool
+) -> None:
+    for name in ("train", "val", "test"):
+        write_lines(f"{name}.jsonl", [{**line, **asked("a.jpg", "x")} for line in many(3)])
+    path = tmp_path / f"{split}.jsonl"
+    path.unlink()
+    if link:
+        path.symlink_to(tmp_path / "moved away")
+    else:
+        path.mkdir()
+    for read in (read_retrieval, read_questions):
+        with pytest.raises(UserError) as caught:
+            read("jsonl", tmp_path, tmp_path, seed=0)
+        assert str(caught.value) == (
+            f"{path} is not a file: put the annotation file in its place or remove it"
+        )
+
+
 def test_wrong_folders_and_kinds_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data\.annotations is .*nowhere, which does not exist"):
         read_retrieval("jsonl", tmp_path / "nowhere", tmp_path, seed=0)
@@ -225,14 +257,14 @@ def asked(name: str, *answers: str, **more: Any) -> dict[str, Any]:
 
 
 def test_questions(write_lines: Any, tmp_path: Path) -> None:
-    lines = [asked("a.jpg", "yes"), asked("a.jpg", "red", "red", "blue", question_id="q7")]
+    lines = [asked("a.jpg", "yes"), asked("a.jpg", "red", "#", "blue", question_id="q7")]
     write_lines("train.jsonl", lines)
     write_lines("val.jsonl", [asked("b.jpg", "no")])
     write_lines("test.jsonl", [asked("c.jpg", "two")])
     splits = read_questions("jsonl", tmp_path, tmp_path, seed=0)
     first, second = splits.train
     assert (first.question_id, first.answers) == (1, ("yes",))
-    assert (second.question_id, second.answers) == ("q7", ("red", "red", "blue"))
+    assert (second.question_id, second.answers) == ("q7", ("red", "#", "blue"))
     assert first.question == "what is a.jpg?"
     assert first.path == tmp_path / "a.jpg"
     assert splits.scored == "test"
@@ -258,6 +290,8 @@ def test_an_unanswered_test_file_cannot_be_scored(write_lines: Any, tmp_path: Pa
         ("train", [{"image": "a", "answer": "x"}], r"line 1 has no key 'question'"),
         ("train", [asked("a", "x", question=7)], r"line 1: 'question' is a number"),
         ("train", [{**asked("a"), "answer": []}], r"'answer' is an empty list"),
+        ("train", [asked("a", "x", " ")], r"line 1: 'answer' holds ' ', which has no words"),
+        ("train", [{**asked("a"), "answer": ["x", 2]}], r"'answer' holds a number where text"),
         ("train", [asked("a", "x", question_id=1.5)], r"'question_id' must be a whole number"),
         ("train", [asked("a", "x", question_id=2), asked("a", "y")], r"line 2: question_id 2 is"),
     ],

@@ -52,6 +52,17 @@ def test_the_longer_of_two_training_lists(tmp_path: Path, write_json: Any) -> No
     assert "9k training list (20 videos)" in splits.notes[0]
 
 
+def test_a_video_that_is_listed_twice(tmp_path: Path, write_json: Any) -> None:
+    """It is one video with its sentences once."""
+    write_msrvtt(tmp_path, write_json)
+    with (tmp_path / "MSRVTT_train.9k.csv").open("a") as file:
+        file.write("video7\n")
+    splits = read_retrieval("msrvtt", tmp_path, tmp_path, seed=1)
+    assert "(20 videos)" in splits.notes[0]
+    (seventh,) = [r for r in splits.train + splits.val if r.media_id == "video7.mp4"]
+    assert seventh.captions == ("one video7", "two video7")
+
+
 def test_msrvtt_lines(tmp_path: Path, write_lines: Any) -> None:
     lines = [{"clip_name": f"video{i % 10}", "caption": f"c{i}"} for i in range(20)]
     write_lines("train.jsonl", lines)

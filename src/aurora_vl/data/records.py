@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 MediaKind = Literal["image", "video"]
+Window = tuple[float, float]
+"""A part of a video: from and to, in seconds from its start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class CaptionedMedia:
     path: Path
     kind: MediaKind
     captions: tuple[str, ...]
-    window: tuple[float, float] | None = None
+    window: Window | None = None
 
 
 @dataclass(frozen=True, slots=True)

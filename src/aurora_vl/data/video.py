@@ -20,13 +20,11 @@ from PIL import Image
 
 from aurora_vl.data.images import on_white
 from aurora_vl.data.paths import require_file
+from aurora_vl.data.records import Window
 from aurora_vl.errors import UserError
 
 MAX_PIXELS = 4096 * 2304
 """Largest frame that is decoded: 4K. A decoder may keep 16 such frames at once (230 MB)."""
-
-Window = tuple[float, float]
-"""From and to, in seconds from the video's start."""
 
 # A list and not "whatever FFmpeg knows": its playlists and scripts name other files to be opened.
 _FORMATS = "mov,mp4,matroska,webm,avi,gif,mpegts,mpeg,flv,asf,ogg"

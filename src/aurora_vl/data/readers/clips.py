@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from aurora_vl.data.readers.coco_blip import Files
-from aurora_vl.data.readers.files import read_json_lines, text_of, texts_of
+from aurora_vl.data.readers.files import is_there, read_json_lines, text_of, texts_of
 from aurora_vl.data.readers.splitting import join_captions
 from aurora_vl.data.records import CaptionedMedia
 from aurora_vl.errors import UserError
@@ -70,15 +70,15 @@ def read_lines(annotations: Path, clips: Clips, other: str) -> Files:
         UserError: there is no `train.jsonl`, or a line is wrong.
     """
     train, val, test = (annotations / f"{split}.jsonl" for split in _SPLITS)
-    if not train.is_file():
+    if not is_there(train):
         raise UserError(
             f"{annotations} holds neither {other} nor train.jsonl: put one of them there or "
             "correct data.annotations"
         )
     return (
         _read_file(train, clips),
-        _read_file(val, clips) if val.is_file() else None,
-        _read_file(test, clips) if test.is_file() else None,
+        _read_file(val, clips) if is_there(val) else None,
+        _read_file(test, clips) if is_there(test) else None,
     )
 
 

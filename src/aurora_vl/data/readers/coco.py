@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aurora_vl.data.readers import coco_blip, coco_karpathy
+from aurora_vl.data.readers.files import is_there
 from aurora_vl.data.readers.splitting import complete_splits
 from aurora_vl.data.records import CaptionedMedia, Splits
 from aurora_vl.errors import UserError
@@ -27,7 +28,7 @@ def _read(
     karpathy = annotations / karpathy_name
     if coco_blip.present(annotations, stem):
         train, val, test = coco_blip.read(annotations, media, stem)
-    elif karpathy.is_file():
+    elif is_there(karpathy):
         train, val, test = coco_karpathy.read(karpathy, media)
     else:
         raise UserError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aurora_vl.data.readers.files import as_list, as_object, read_json, text_of, texts_of
+from aurora_vl.data.readers.files import as_list, as_object, is_there, read_json, text_of, texts_of
 from aurora_vl.data.readers.splitting import join_captions
 from aurora_vl.data.records import CaptionedMedia
 
@@ -18,7 +18,7 @@ Files = tuple[list[CaptionedMedia], list[CaptionedMedia] | None, list[CaptionedM
 
 def present(annotations: Path, stem: str) -> bool:
     """Say whether any file of this layout lies in the folder."""
-    return any((annotations / f"{stem}_{split}.json").is_file() for split in _SPLITS)
+    return any(is_there(annotations / f"{stem}_{split}.json") for split in _SPLITS)
 
 
 def read(annotations: Path, media: Path, stem: str) -> Files:
@@ -30,8 +30,8 @@ def read(annotations: Path, media: Path, stem: str) -> Files:
     train, val, test = (annotations / f"{stem}_{split}.json" for split in _SPLITS)
     return (
         _read_file(train, media),
-        _read_file(val, media) if val.is_file() else None,
-        _read_file(test, media) if test.is_file() else None,
+        _read_file(val, media) if is_there(val) else None,
+        _read_file(test, media) if is_there(test) else None,
     )
 
 

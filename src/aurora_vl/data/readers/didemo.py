@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aurora_vl.data.readers.clips import Clips, read_lines
 from aurora_vl.data.readers.coco_blip import Files
-from aurora_vl.data.readers.files import as_list, as_object, read_json, text_of
+from aurora_vl.data.readers.files import as_list, as_object, is_there, read_json, text_of
 from aurora_vl.data.readers.splitting import complete_splits
 from aurora_vl.data.records import CaptionedMedia, Splits
 from aurora_vl.errors import UserError
@@ -27,13 +27,13 @@ def read_didemo(annotations: Path, media: Path, seed: int) -> Splits[CaptionedMe
     """
     clips = Clips(media)
     train, val, test = (annotations / f"{split}_data.json" for split in _SPLITS)
-    if train.is_file():
+    if is_there(train):
         files: Files = (
             _paragraphs(train, clips),
-            _paragraphs(val, clips) if val.is_file() else None,
-            _paragraphs(test, clips) if test.is_file() else None,
+            _paragraphs(val, clips) if is_there(val) else None,
+            _paragraphs(test, clips) if is_there(test) else None,
         )
-    elif val.is_file() or test.is_file():
+    elif is_there(val) or is_there(test):
         raise UserError(f"{train} does not exist beside the other splits: put it there")
     else:
         files = read_lines(annotations, clips, train.name)

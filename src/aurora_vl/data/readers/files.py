@@ -72,6 +72,20 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path} cannot be read ({error.strerror}): check the file") from None
 
 
+def is_there(path: Path) -> bool:
+    """Whether a folder holds an annotation file that it may lack.
+
+    Raises:
+        UserError: something else bears its name, such as a folder or a link to nothing; read as
+            absent, it would be left out in silence.
+    """
+    if path.is_file():
+        return True
+    if path.exists() or path.is_symlink():
+        raise UserError(f"{path} is not a file: put the annotation file in its place or remove it")
+    return False
+
+
 def as_object(value: Any, place: str) -> Entry:
     """Return a JSON object, or raise a UserError saying what stands at `place` instead."""
     if not isinstance(value, dict):
@@ -106,6 +120,15 @@ def texts_of(entry: Entry, key: str, place: str) -> tuple[str, ...]:
     Raises:
         UserError: the key is missing, its list is empty, or an entry is not text or has no words.
     """
+    texts = any_texts_of(entry, key, place)
+    for text in texts:
+        if is_blank(text):
+            raise UserError(f"{place}: {key!r} holds {text!r}, which has no words")
+    return texts
+
+
+def any_texts_of(entry: Entry, key: str, place: str) -> tuple[str, ...]:
+    """As `texts_of`, but a text may be empty or of signs alone, as answers may be."""
     value = _present(entry, key, place)
     texts = value if isinstance(value, list) else [value]
     if not texts:
@@ -113,8 +136,6 @@ def texts_of(entry: Entry, key: str, place: str) -> tuple[str, ...]:
     for text in texts:
         if not isinstance(text, str):
             raise UserError(f"{place}: {key!r} holds {_kind(text)} where text in quotes belongs")
-        if is_blank(text):
-            raise UserError(f"{place}: {key!r} holds {text!r}, which has no words")
     return tuple(texts)
 
 

@@ -8,13 +8,21 @@ alone, so that one file may serve both. Paths are relative to `media`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
-from aurora_vl.data.readers.files import Entry, read_json_lines, text_of, texts_of
+from aurora_vl.data.readers.files import (
+    Entry,
+    any_texts_of,
+    is_there,
+    read_json_lines,
+    text_of,
+    texts_of,
+)
 from aurora_vl.data.readers.question_splits import SplitChoice, question_splits
 from aurora_vl.data.readers.splitting import complete_splits, join_captions
-from aurora_vl.data.records import CaptionedMedia, MediaKind, QuestionRecord, R, Splits
+from aurora_vl.data.records import CaptionedMedia, MediaKind, QuestionRecord, R, Splits, Window
 from aurora_vl.errors import UserError
 
 
@@ -48,15 +56,15 @@ def _read_files(
     annotations: Path, media: Path, read: Callable[[Path, Path], list[R]]
 ) -> tuple[list[R], list[R] | None, list[R] | None]:
     train, val, test = (annotations / f"{split}.jsonl" for split in ("train", "val", "test"))
-    if not train.is_file():
+    if not is_there(train):
         raise UserError(
             f"{train} does not exist: write one JSON object a line there, such as "
             '{"image": "a.jpg", "caption": "a dog"}, or correct data.annotations'
         )
     return (
         read(train, media),
-        read(val, media) if val.is_file() else None,
-        read(test, media) if test.is_file() else None,
+        read(val, media) if is_there(val) else None,
+        read(test, media) if is_there(test) else None,
     )
 
 
@@ -65,7 +73,7 @@ def _captions_in(path: Path, media: Path) -> list[CaptionedMedia]:
     kinds: dict[str, MediaKind] = {}
     for place, entry in read_json_lines(path):
         name, kind = _medium(entry, place)
-        if kinds.setdefault(name, kind) != kind:
+        if kinds.setdefault(os.path.normpath(name), kind) != kind:
             raise UserError(f"{place}: {name} is listed as an image and as a video: choose one")
         window = _window(entry, kind, place)
         # As addresses of parts are written (Media Fragments): each part is a medium of its own.
@@ -87,12 +95,21 @@ def _questions_in(path: Path, media: Path) -> list[QuestionRecord]:
             raise UserError(f"{place}: question_id {identity!r} is taken: give each line its own")
         seen.add(identity)
         question = text_of(entry, "question", place)
-        answers = texts_of(entry, "answer", place) if "answer" in entry else ()
+        answers = _answers(entry, place) if "answer" in entry else ()
         records.append(QuestionRecord(identity, name, media / name, kind, question, answers))
     return records
 
 
-def _window(entry: Entry, kind: MediaKind, place: str) -> tuple[float, float] | None:
+def _answers(entry: Entry, place: str) -> tuple[str, ...]:
+    """The answers, of which none may be empty."""
+    answers = any_texts_of(entry, "answer", place)
+    empty = next((answer for answer in answers if not answer.strip()), None)
+    if empty is not None:
+        raise UserError(f"{place}: 'answer' holds {empty!r}, which has no words")
+    return answers
+
+
+def _window(entry: Entry, kind: MediaKind, place: str) -> Window | None:
     window = entry.get("window")
     if window is None:
         return None

@@ -19,6 +19,7 @@ from aurora_vl.data.readers.files import (
     Entry,
     as_list,
     as_object,
+    is_there,
     read_json,
     read_text,
     text_of,
@@ -40,7 +41,7 @@ def read_msrvtt(annotations: Path, media: Path, seed: int) -> Splits[CaptionedMe
         UserError: neither is there, or an entry is wrong.
     """
     clips = Clips(media)
-    if (annotations / _SENTENCES).is_file():
+    if is_there(annotations / _SENTENCES):
         train, test, note = _read_lists(annotations, clips)
         splits = complete_splits(train, None, test, seed=seed, where=str(annotations))
     else:
@@ -55,22 +56,23 @@ def _read_lists(
 ) -> tuple[list[CaptionedMedia], list[CaptionedMedia], str]:
     sentences = _sentences(annotations / _SENTENCES)
     lists = [annotations / name for name in _TRAIN_LISTS]
-    present = next((path for path in lists if path.is_file()), None)
+    present = next((path for path in lists if is_there(path)), None)
     if present is None:
         raise UserError(
             f"{annotations} holds {_SENTENCES} but no {' or '.join(_TRAIN_LISTS)}: put one there"
         )
     test_list = annotations / _TEST_LIST
-    train, tested = [], []
+    train: dict[str, CaptionedMedia] = {}
+    tested = []
     for place, row in _rows(present):
         name = text_of(row, "video_id", place)
         if name not in sentences:
             raise UserError(f"{place}: {name} has no sentence in {_SENTENCES}")
-        train.append(clips.record(name, sentences[name]))
+        train[name] = clips.record(name, sentences[name])  # once, though a row may be repeated
     for place, row in _rows(test_list):
         name = text_of(row, "video_id", place)
         tested.append(clips.record(name, texts_of(row, "sentence", place)))
-    shared = {record.media_id for record in train} & {record.media_id for record in tested}
+    shared = {record.media_id for record in train.values()} & {record.media_id for record in tested}
     if shared:
         raise UserError(
             f"{present} and {test_list.name} share {len(shared)} videos, such as {min(shared)}: "
@@ -80,7 +82,7 @@ def _read_lists(
     note = (
         f"split: MSRVTT {size} training list ({len(train):,} videos), 1k-A test ({len(tested):,})"
     )
-    return train, join_captions(tested), note
+    return join_captions(list(train.values())), join_captions(tested), note
 
 
 def _sentences(path: Path) -> dict[str, tuple[str, ...]]:

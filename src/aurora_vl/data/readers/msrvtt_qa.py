@@ -15,6 +15,7 @@ from aurora_vl.data.readers.files import (
     Entry,
     as_list,
     as_object,
+    is_there,
     read_json,
     read_json_lines,
     text_of,
@@ -48,7 +49,7 @@ def read_msrvtt_qa(
 
 def _file(annotations: Path, split: str) -> Path | None:
     found = (annotations / name.format(split) for name in _NAMES)
-    return next((path for path in found if path.is_file()), None)
+    return next((path for path in found if is_there(path)), None)
 
 
 def _read(path: Path, clips: Clips) -> list[QuestionRecord]:

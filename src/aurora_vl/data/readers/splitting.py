@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 
-from aurora_vl.data.records import CaptionedMedia, R, Splits
+from aurora_vl.data.records import CaptionedMedia, R, Splits, Window
 from aurora_vl.errors import UserError
 
 HELD_OUT_SHARE = 0.1
@@ -76,10 +78,14 @@ def media_count(records: list[R]) -> int:
 
 
 def join_captions(records: list[CaptionedMedia]) -> list[CaptionedMedia]:
-    """Join records of the same medium into one with all captions, in order of first mention."""
-    joined: dict[str, list[CaptionedMedia]] = {}
+    """Join records of the same medium into one with all captions, in order of first mention.
+
+    A medium is a file, however its path is written, and the window of it.
+    """
+    joined: dict[tuple[str, Window | None], list[CaptionedMedia]] = {}
     for record in records:
-        joined.setdefault(record.media_id, []).append(record)
+        medium = os.path.normpath(record.path), record.window
+        joined.setdefault(medium, []).append(record)
     return [
         CaptionedMedia(
             group[0].media_id,

@@ -8,7 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from aurora_vl.data.readers.files import Entry, as_list, as_object, read_json, text_of, texts_of
+from aurora_vl.data.readers.files import (
+    Entry,
+    any_texts_of,
+    as_list,
+    as_object,
+    is_there,
+    read_json,
+    text_of,
+)
 from aurora_vl.data.records import QuestionRecord
 from aurora_vl.errors import UserError
 
@@ -28,7 +36,7 @@ class VqaFiles:
 
 def present(annotations: Path) -> bool:
     """Say whether any file of this layout lies in the folder."""
-    return any((annotations / f"vqa_{split}.json").is_file() for split in _SPLITS)
+    return any(is_there(annotations / f"vqa_{split}.json") for split in _SPLITS)
 
 
 def read(annotations: Path, media: Path) -> VqaFiles:
@@ -40,8 +48,8 @@ def read(annotations: Path, media: Path) -> VqaFiles:
     train, val, test = (annotations / f"vqa_{split}.json" for split in _SPLITS)
     return VqaFiles(
         read_questions(train, media, "vqa"),
-        read_questions(val, media, "vqa") if val.is_file() else None,
-        read_questions(test, media, "vqa", answered=False) if test.is_file() else None,
+        read_questions(val, media, "vqa") if is_there(val) else None,
+        read_questions(test, media, "vqa", answered=False) if is_there(test) else None,
         None,
         answer_list(annotations),
     )
@@ -75,7 +83,7 @@ def read_questions(
             media / name,
             "image",
             text_of(entry, "question", place),
-            texts_of(entry, "answer", place) if answered or "answer" in entry else (),
+            any_texts_of(entry, "answer", place) if answered or "answer" in entry else (),
             source=str(entry.get("dataset", source)),
         )
     return list(records.values())
@@ -92,7 +100,7 @@ def identity_of(entry: Entry, place: str) -> int | str:
 def answer_list(annotations: Path) -> tuple[str, ...]:
     """The answers to choose from, of `answer_list.json`; () where there is none."""
     path = annotations / "answer_list.json"
-    return read_answer_list(path) if path.is_file() else ()
+    return read_answer_list(path) if is_there(path) else ()
 
 
 def read_answer_list(path: Path) -> tuple[str, ...]:

@@ -9,7 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from aurora_vl.data.readers.files import Entry, as_list, as_object, read_json, text_of
+from aurora_vl.data.readers.files import (
+    Entry,
+    as_list,
+    as_object,
+    is_there,
+    read_json,
+    text_of,
+)
 from aurora_vl.data.readers.vqav2_blip import VqaFiles, answer_list, identity_of
 from aurora_vl.data.records import QuestionRecord
 from aurora_vl.errors import UserError
@@ -30,7 +37,7 @@ def annotations_file(split: str) -> str:
 
 def present(annotations: Path) -> bool:
     """Say whether any file of questions lies in the folder."""
-    return any((annotations / questions_file(split)).is_file() for split in _SPLITS)
+    return any(is_there(annotations / questions_file(split)) for split in _SPLITS)
 
 
 def read(annotations: Path, media: Path) -> VqaFiles:
@@ -43,9 +50,9 @@ def read(annotations: Path, media: Path) -> VqaFiles:
     train, val, test, dev = (annotations / questions_file(split) for split in _SPLITS)
     return VqaFiles(
         _read_split(train, media, "train2014"),
-        _read_split(val, media, "val2014") if val.is_file() else None,
-        _read_split(test, media, "test2015") if test.is_file() else None,
-        _read_split(dev, media, "test-dev2015") if dev.is_file() else None,
+        _read_split(val, media, "val2014") if is_there(val) else None,
+        _read_split(test, media, "test2015") if is_there(test) else None,
+        _read_split(dev, media, "test-dev2015") if is_there(dev) else None,
         answer_list(annotations),
     )
 
@@ -85,7 +92,7 @@ def _read_split(path: Path, media: Path, split: str) -> list[QuestionRecord]:
 
 def _by_question(path: Path, split: str) -> dict[int | str, dict[str, Any]] | None:
     """Answers and types by question; None for the test splits, whose answers are not published."""
-    if split.startswith("test") and not path.is_file():
+    if split.startswith("test") and not is_there(path):
         return None
     return {
         identity_of(entry, place): {
