@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from videos import write_numbered
 
 from aurora_vl.data.check import check_splits
 from aurora_vl.data.media import missing_media, require_media
@@ -69,6 +70,22 @@ def test_undecodable_media_are_named_with_their_fault(clean: Splits[CaptionedMed
     assert "0.png is damaged" in faults
     assert "5.png is empty" in faults
     assert "3.png is not a picture" in faults
+
+
+def test_each_part_of_a_video_is_tried(tmp_path: Path) -> None:
+    """A window that the video does not have is found wherever it stands; the file counts once."""
+    path = write_numbered(tmp_path / "a.mp4", 20)  # two seconds
+    windows = [(0.0, 1.0), (5.0, 6.0), (7.0, 8.0), (5.0, 6.0), None]
+    parts = [CaptionedMedia(str(w), path, "video", ("x",), w) for w in windows]
+    told: list[tuple[int, int]] = []
+    report = check_splits(
+        Splits(parts, parts[:1], parts[4:]), progress=lambda *counts: told.append(counts)
+    )
+    assert (report.decoded, report.undecodable) == (1, 1)
+    assert report.splits["train"].undecodable == 1
+    assert "before its window of 5 to 6 s" in report.undecodable_first[0]
+    assert told[-1] == (4, 4)
+    assert check_splits(Splits(parts, parts, parts), sample=1).undecodable == 1
 
 
 def test_a_sample_is_seeded(clean: Splits[CaptionedMedia]) -> None:

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from aurora_vl.data.media import missing_media, probe_media
-from aurora_vl.data.records import CaptionedMedia, QuestionRecord, R, Record, Splits
+from aurora_vl.data.records import CaptionedMedia, QuestionRecord, R, Record, Splits, Window
 from aurora_vl.data.text import CAPTION_WORDS, QUESTION_WORDS, VIDEO_CAPTION_WORDS, count_words
 from aurora_vl.errors import UserError
 
+Parts = list[Record]
+"""Records of one file, one for each of its windows."""
 LISTED = 10
 """How many examples of each fault a report names."""
 
@@ -95,20 +97,22 @@ def check_splits(
 
     Args:
         splits: from a reader.
-        sample: how many media to decode, drawn at random from those present; None for all.
+        sample: how many files to decode, drawn at random from those present; None for all. Of a
+            video that is listed in parts each part is tried.
         seed: of that draw.
         threads: that decode at once; by default one per processor.
         max_words: of a text that are kept; by default the usual number for its kind.
-        progress: called with (files decoded, files to decode) after each.
+        progress: called with (media decoded, media to decode) after each.
     """
     groups = splits.named()
     present, missing = _look_for_files(list(chain.from_iterable(groups.values())))
-    tried = _draw(present, sample, seed)
+    drawn = _draw(present, sample, seed)
+    tried = list(chain.from_iterable(drawn))
     damaged: dict[str, str] = {}
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
         for done, (record, fault) in enumerate(zip(tried, pool.map(_fault, tried)), start=1):
             if fault is not None:
-                damaged[str(record.path)] = fault
+                damaged.setdefault(str(record.path), fault)
             if progress is not None:
                 progress(done, len(tried))
     overlap = _overlap(groups)
@@ -121,7 +125,7 @@ def check_splits(
         notes=splits.notes,
         missing=len(missing),
         missing_first=missing[:LISTED],
-        decoded=len(tried),
+        decoded=len(drawn),
         undecodable=len(damaged),
         undecodable_first=list(damaged.values())[:LISTED],
         overlap={pair: len(shared) for pair, shared in overlap.items()},
@@ -129,19 +133,22 @@ def check_splits(
     )
 
 
-def _look_for_files(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
-    """Return one record per present file, and the absent paths."""
+def _look_for_files(records: Sequence[Record]) -> tuple[list[Parts], list[str]]:
+    """Return the parts of each present file, and the absent paths."""
     missing = missing_media(records)
     absent = set(missing)
-    one_each = {str(record.path): record for record in records}
-    return [record for path, record in one_each.items() if path not in absent], missing
+    files: dict[str, dict[Window | None, Record]] = {}
+    for record in records:
+        window = record.window if isinstance(record, CaptionedMedia) else None
+        files.setdefault(str(record.path), {})[window] = record
+    return [list(parts.values()) for path, parts in files.items() if path not in absent], missing
 
 
-def _draw(records: list[Record], sample: int | None, seed: int) -> list[Record]:
-    if sample is None or sample >= len(records):
-        return records
-    chosen = np.random.default_rng(seed).permutation(len(records))[:sample]
-    return [records[index] for index in sorted(chosen)]
+def _draw(files: list[Parts], sample: int | None, seed: int) -> list[Parts]:
+    if sample is None or sample >= len(files):
+        return files
+    chosen = np.random.default_rng(seed).permutation(len(files))[:sample]
+    return [files[index] for index in sorted(chosen)]
 
 
 def _fault(record: Record) -> str | None:
