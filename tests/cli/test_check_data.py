@@ -116,6 +116,21 @@ def test_answers_that_cannot_be_chosen(aurora: Aurora, tmp_path: Path) -> None:
     assert "warning: 33.3 % of the scored questions" in aurora("check-data", recipe).out
 
 
+def test_captions_that_read_the_same_are_a_warning(aurora: Aurora, own_data: OwnData) -> None:
+    """Only of what is scored; the exit is 0."""
+    texts = ["a red box", "A red box.", "a blue box"]
+    lines = [{"image": f"test{n}.png", "caption": text} for n, text in enumerate(texts)]
+    own_data.write("train", lines)
+    assert aurora("check-data", own_data.recipe, "--json").json["warnings"] == []
+    own_data.write("test", lines)
+    outcome = aurora("check-data", own_data.recipe)
+    assert outcome.status == 0
+    assert (
+        "warning: 2 of the 3 scored captions have the text of another medium's caption, and only "
+        "their own medium counts as right"
+    ) in outcome.out
+
+
 @pytest.mark.parametrize(
     ("recipe", "backbone", "told"),
     [

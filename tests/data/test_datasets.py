@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from videos import write_frames, write_numbered
 
-from aurora_vl.data.datasets import MediaSet, RetrievalTrainSet, caption_table
+from aurora_vl.data.datasets import MediaSet, RetrievalTrainSet, caption_table, shared_captions
 from aurora_vl.data.media import load_media, require_kind, without_missing
 from aurora_vl.data.records import CaptionedMedia, Splits
 from aurora_vl.data.transforms import ImageTransform
@@ -147,6 +147,14 @@ def test_the_caption_table_names_owners(records: list[CaptionedMedia]) -> None:
     assert owners.tolist() == [0, 0, 2, 3, 3, 3]
     assert len(caption_table(records, max_words=40)[0][3].split()) == 40
     assert caption_table([])[1].tolist() == []
+
+
+def test_captions_that_read_the_same(records: list[CaptionedMedia]) -> None:
+    """Of different media, once they are cleaned and cut; a medium's own repetition is none."""
+    assert shared_captions(records, 30) == (0, 6)
+    twin = replace(records[2], media_id="twin", captions=("a cat!", "A DOG", "a cat"))
+    assert shared_captions([*records, twin], 30) == (5, 9)
+    assert shared_captions(records, 1) == (2, 6)  # "a dog" and "a cat" are both "a"
 
 
 @pytest.fixture

@@ -198,6 +198,15 @@ def caption_table(
     return texts, np.repeat(np.arange(len(records), dtype=np.int64), counts)
 
 
+def shared_captions(records: Sequence[CaptionedMedia], max_words: int) -> tuple[int, int]:
+    """Count the captions of a split whose cleaned text stands with several media, and all."""
+    texts, owners = caption_table(records, max_words)
+    media: dict[str, set[int]] = {}
+    for text, owner in zip(texts, owners.tolist()):
+        media.setdefault(text, set()).add(owner)
+    return sum(len(media[text]) > 1 for text in texts), len(texts)
+
+
 def item_rng(seed: int, epoch: int, item: int, attempt: int = 0) -> np.random.Generator:
     """Return the generator that belongs to one item in one epoch of one run.
 

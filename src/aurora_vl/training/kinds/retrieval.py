@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from aurora_vl.data.collate import RetrievalCollator
-from aurora_vl.data.datasets import RetrievalTrainSet
+from aurora_vl.data.datasets import RetrievalTrainSet, shared_captions
 from aurora_vl.data.readers import read_retrieval
 from aurora_vl.data.records import CaptionedMedia, Splits
 from aurora_vl.data.transforms import ImageTransform
@@ -68,6 +68,16 @@ class RetrievalKind(TaskKind[CaptionedMedia]):
     ) -> Splits[CaptionedMedia]:
         """Captions of pictures or videos."""
         return read_retrieval(layout, annotations, media, seed=recipe.training.seed)
+
+    def warnings(self, recipe: Recipe, splits: Splits[CaptionedMedia]) -> list[str]:
+        """Whether captions of different media read the same."""
+        shared, total = shared_captions(splits.test, recipe.max_words)
+        if not shared:
+            return []
+        return [
+            f"{shared:,} of the {total:,} scored captions have the text of another medium's "
+            "caption, and only their own medium counts as right"
+        ]
 
     def heads(self, switches: Switches) -> list[str]:
         """Projections, matching head and, if asked, the temperature."""
