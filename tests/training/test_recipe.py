@@ -69,6 +69,10 @@ def path(tmp_path: Path) -> Path:
             "FILE: 'training.epochs': input should be greater than or equal to 1, not 0.",
         ),
         (
+            OWN + "training: {seed: 4294967296}\n",
+            "FILE: 'training.seed': input should be less than 4294967296, not 4294967296.",
+        ),
+        (
             OWN + "training: {epochs: 2.5}\n",
             "FILE: 'training.epochs': input should be a valid integer, got a number with a "
             "fractional part, not 2.5.",
@@ -313,6 +317,31 @@ def test_saving_and_loading(path: Path, tmp_path: Path) -> None:
     recipe = load_recipe(str(path))
     save_recipe(recipe, tmp_path / "run" / "recipe.yaml")
     assert load_recipe(str(tmp_path / "run" / "recipe.yaml")) == recipe
+
+
+@pytest.mark.parametrize("task", ["retrieval", "video-retrieval"])
+@pytest.mark.parametrize(
+    "setting", ["scored=val", "train_on=train+val", "visual_genome=pictures of VG"]
+)
+def test_keys_of_questions_in_a_recipe_of_captions(path: Path, task: str, setting: str) -> None:
+    key = f"data.{setting.split('=')[0]}"
+    assert refused(path, OWN, f"task={task}", f"data.{setting}") == (
+        f"mine: {key} is for questions, and the task {task} has none; leave it out."
+    )
+    assert load_recipe(str(path), ["task=vqa", f"data.{setting}"])
+    usual = ["data.scored=null", "data.train_on=train", "data.visual_genome=null"]
+    assert load_recipe(str(path), [f"task={task}", *usual])
+
+
+def test_no_answers_to_rank(path: Path) -> None:
+    for task in ("vqa", "video-qa"):
+        assert refused(path, OWN, f"task={task}", "evaluation.rerank=0") == (
+            "mine: evaluation.rerank 0 leaves no answers to rank; set it to 1 or more, or "
+            "evaluation.inference to generate."
+        )
+        generate = [f"task={task}", "evaluation.rerank=0", "evaluation.inference=generate"]
+        assert load_recipe(str(path), generate)
+    assert load_recipe(str(path), ["evaluation.rerank=0"])  # of captions: no second stage
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ _MAX_WORDS = {
     "vqa": QUESTION_WORDS,
     "video-qa": QUESTION_WORDS,
 }
+_ASKING = ("vqa", "video-qa")
+_OF_QUESTIONS = ("scored", "train_on", "visual_genome")  # keys of the data
 _SWITCHES = {switch.name for switch in fields(Switches)}
 
 
@@ -255,6 +257,7 @@ def resolve(recipe: Recipe, name: str) -> Recipe:
     Raises:
         UserError: two keys contradict each other.
     """
+    _require_what_fits_the_task(recipe, name)
     recipe = _with_usual_values(recipe)
     output = recipe.training.output or Path("runs") / name
     training = recipe.training.model_copy(update={"output": output})
@@ -265,6 +268,24 @@ def resolve(recipe: Recipe, name: str) -> Recipe:
         folder = Path("runs") / "worlds" / "-".join(map(str, parts))
         data = data.model_copy(update={"annotations": folder})
     return _switched(recipe.model_copy(update={"training": training, "data": data}), name)
+
+
+def _require_what_fits_the_task(recipe: Recipe, name: str) -> None:
+    """Refuse keys that this task would not look at, or that leave it nothing to do."""
+    data, evaluation = recipe.data, recipe.evaluation
+    if recipe.task in _ASKING:
+        if evaluation.inference == "rank" and evaluation.rerank == 0:
+            raise UserError(
+                f"{name}: evaluation.rerank 0 leaves no answers to rank; set it to 1 or more, or "
+                "evaluation.inference to generate."
+            )
+        return
+    for key in _OF_QUESTIONS:
+        if getattr(data, key) != DataSection.model_fields[key].default:
+            raise UserError(
+                f"{name}: data.{key} is for questions, and the task {recipe.task} has none; "
+                "leave it out."
+            )
 
 
 def _with_usual_values(recipe: Recipe) -> Recipe:

@@ -170,7 +170,7 @@ class TrainingSection(Section):
     factor_rate_ratio: float = Field(1.0, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     warmup: float = Field(0.1, ge=0, lt=1)
-    seed: int = Field(42, ge=0)
+    seed: int = Field(42, ge=0, lt=2**32)  # as much as NumPy takes
     precision: Literal["float32", "bfloat16"] = "float32"
     validations: int = Field(10, ge=1)
     checkpoints: bool = True
