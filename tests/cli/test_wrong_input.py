@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from command_line import Aurora, Outcome, OwnData
 
+from aurora_vl.benchmarking import jobs
+from aurora_vl.training import run
+
 
 def assert_sentence(outcome: Outcome, *named: str) -> None:
     assert outcome.status == 2, outcome.err
@@ -146,6 +149,33 @@ def test_an_evaluation_is_not_written_over_a_run(aurora: Aurora, own_data: OwnDa
     assert aurora("train", own_data.recipe).status == 0
     outcome = aurora("evaluate", own_data.recipe, "--out", own_data.output)
     assert_sentence(outcome, str(own_data.output), "--out")
+
+
+@pytest.mark.parametrize("blocked", ["metrics", "metrics/deeper"])
+def test_an_evaluation_that_cannot_be_written_is_not_begun(
+    aurora: Aurora, own_data: OwnData, monkeypatch: pytest.MonkeyPatch, blocked: str
+) -> None:
+    def score(*args: object) -> None:
+        raise AssertionError("scored")
+
+    monkeypatch.setattr(run, "_score", score)
+    (own_data.folder / "metrics").write_text("mine")
+    out = own_data.folder / blocked
+    assert_sentence(aurora("evaluate", own_data.recipe, "--out", out), str(out), "another --out")
+    assert (own_data.folder / "metrics").read_text() == "mine"
+
+
+@pytest.mark.parametrize("file", ["", "nowhere/rows.json", "/proc/rows.json", "/dev/null"])
+def test_a_benchmark_that_cannot_be_written_is_not_begun(
+    aurora: Aurora, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    def measure(*args: object, **given: object) -> None:
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(jobs, "run_jobs", measure)
+    outcome = aurora("bench", "data", "--json", tmp_path / file)
+    assert_sentence(outcome, "--json", str((tmp_path / file).parent))
+    assert not any(tmp_path.iterdir())
 
 
 def test_training_nothing(aurora: Aurora, own_data: OwnData) -> None:

@@ -128,7 +128,9 @@ def test_the_saved_adapter_scores_as_the_run_did(make_recipe: MakeRecipe, method
     before = (recipe.output / "metrics.json").read_bytes()
     again = evaluate(recipe, adapter=recipe.output / "adapter")
     assert again["metrics"] == content["metrics"]
-    assert again["trainable_parameters"] > 0
+    assert again["trainable_parameters"] == content["trainable_parameters"]
+    assert again["total_parameters"] == content["total_parameters"]
+    assert "parameters" not in again  # the parts are what a run trained
     assert (recipe.output / "evaluation-adapter" / "predictions.json").read_bytes() == (
         recipe.output / "predictions.json"
     ).read_bytes()
@@ -140,6 +142,7 @@ def test_zero_shot_is_no_run(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     recipe = make_recipe("training.epochs=1")
     content = evaluate(recipe)
     assert content["trainable_parameters"] == 0
+    assert "parameters" not in content
     assert (
         json.loads((recipe.output / "evaluation-zero-shot" / "metrics.json").read_text()) == content
     )

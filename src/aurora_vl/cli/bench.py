@@ -59,13 +59,14 @@ def bench(
     jobs = (*_JOBS, _GROWTH, _CHANGES)
     if job is not None and job not in jobs:
         raise UserError(f"there is no job {job!r}; choose one of {', '.join(jobs)}.")
-    if json is not None and not json.parent.is_dir():
-        raise UserError(f"--json {json}: the folder {json.parent} does not exist; make it first.")
+    if json is not None:
+        _require_writable(json)
     from aurora_vl.benchmarking.jobs import run_jobs
+    from aurora_vl.training.recipe import write_text
 
     result = run_jobs([job] if job else _JOBS, backbone, repeats, memory=memory, part=part)
     if json is not None:
-        json.write_text(encoder.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_text(json, encoder.dumps(result, indent=1) + "\n")
         if job == _GROWTH:
             from aurora_vl.benchmarking.growth import draw_growth
 
@@ -82,6 +83,17 @@ def bench(
         console.print(
             f"The machine was busy before (load {where['load_before']:.1f}): trust no seconds."
         )
+
+
+def _require_writable(file: Path) -> None:
+    """Refuse a file for the rows that could not be written when they are measured."""
+    from aurora_vl.training.recipe import require_writable
+
+    if file.exists() and not file.is_file():  # renaming would put a file in a device's place too
+        raise UserError(f"--json {file} is not a file; give another path.")
+    if not file.parent.is_dir():
+        raise UserError(f"--json {file}: the folder {file.parent} does not exist; make it first.")
+    require_writable(file.parent, "give another --json")
 
 
 def _show(title: str, rows: list[dict[str, Any]]) -> None:

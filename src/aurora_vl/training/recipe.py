@@ -148,6 +148,24 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
+def require_writable(folder: Path, way_out: str) -> None:
+    """Make a folder and try it, before time is spent on what is to be written there.
+
+    Args:
+        folder: it and those above it are made where they lack.
+        way_out: the end of the sentence.
+
+    Raises:
+        UserError: nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written to ({error.strerror}); {way_out}.") from None
+
+
 def _read(source: str) -> tuple[str, str]:
     """The recipe's name and text."""
     if source in bundled_recipes():

@@ -48,7 +48,7 @@ from aurora_vl.training.building import (
 from aurora_vl.training.kinds import Outcome, kind_of
 from aurora_vl.training.model_card import TrainingFacts, write_card
 from aurora_vl.training.reading import read_data, read_splits, shortened
-from aurora_vl.training.recipe import Recipe, save_recipe, write_text
+from aurora_vl.training.recipe import Recipe, require_writable, save_recipe, write_text
 from aurora_vl.training.trainer import (
     AuroraTrainer,
     StepProgress,
@@ -95,7 +95,11 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     skipped = _skipped(trainer)
     outcome = _score(recipe, model, tokenizer, splits)
-    content = _metrics(recipe, model, outcome, splits, time.perf_counter() - start)
+    count = count_parameters(model)
+    content = _metrics(recipe, outcome, splits, time.perf_counter() - start)
+    content["trainable_parameters"] = count.trainable
+    content["parameters"] = asdict(count)
+    content["total_parameters"] = count.total
     if recipe.data.on_error == "skip":
         content["skipped_media"] = skipped
     if rank() == 0:
@@ -113,6 +117,10 @@ def evaluate(
 
     Returns:
         The contents of metrics.json, which is written to `out` with the predictions.
+
+    Raises:
+        UserError: `out` is a run's folder or cannot be written to, or data, adapter or settings do
+            not fit.
     """
     folder = out or recipe.output / f"evaluation-{_evaluation_name(adapter)}"
     if (folder / "recipe.yaml").is_file():
@@ -123,9 +131,13 @@ def evaluate(
     splits = read_splits(recipe)
     require_media(replace(splits, train=[], val=[]))  # the other splits' files need not be there
     model = load_adapter(recipe, adapter).to(_device())
+    if rank() == 0:
+        require_writable(folder, "give another --out")
     outcome = _score(recipe, model, build_tokenizer(recipe), splits)
-    content = _metrics(recipe, model, outcome, splits, time.perf_counter() - start)
+    content = _metrics(recipe, outcome, splits, time.perf_counter() - start)
+    # Without parts: what the model at hand would train is not what made the adapter.
     content["trainable_parameters"] = 0 if adapter is None else _adapter_numbers(adapter)
+    content["total_parameters"] = count_parameters(model).total
     if rank() == 0:
         _write_predictions(folder, outcome)
         write_text(folder / "metrics.json", json.dumps(content, indent=1) + "\n")
@@ -288,9 +300,8 @@ def _score(recipe: Recipe, model: nn.Module, tokenizer: Any, splits: Splits[Any]
 
 
 def _metrics(
-    recipe: Recipe, model: nn.Module, outcome: Outcome, splits: Splits[Any], seconds: float
+    recipe: Recipe, outcome: Outcome, splits: Splits[Any], seconds: float
 ) -> dict[str, Any]:
-    count = count_parameters(model)
     return {
         "metrics": {name: round(value, 4) for name, value in outcome.metrics.items()},
         **outcome.details,
@@ -300,9 +311,6 @@ def _metrics(
             "training_media": len({record.media_id for record in splits.train}),
             "data_notes": list(splits.notes),
         },
-        "trainable_parameters": count.trainable,
-        "parameters": {**asdict(count)},
-        "total_parameters": count.total,
         "seconds": round(seconds, 2),
         "seed": recipe.training.seed,
         "versions": versions(),
