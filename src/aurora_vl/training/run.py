@@ -36,6 +36,7 @@ from aurora_vl.modeling.recomputing import recompute_layers
 from aurora_vl.progress import progress_bar
 from aurora_vl.tasks.distributed import rank
 from aurora_vl.training.building import (
+    ParameterCount,
     build_augment,
     build_model,
     build_tokenizer,
@@ -43,6 +44,7 @@ from aurora_vl.training.building import (
     inner_backbone,
     load_adapter,
     own_rates,
+    part_of,
     save_adapter,
 )
 from aurora_vl.training.kinds import Outcome, kind_of
@@ -96,10 +98,7 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
     skipped = _skipped(trainer)
     outcome = _score(recipe, model, tokenizer, splits)
     count = count_parameters(model)
-    content = _metrics(recipe, outcome, splits, time.perf_counter() - start)
-    content["trainable_parameters"] = count.trainable
-    content["parameters"] = asdict(count)
-    content["total_parameters"] = count.total
+    content = _metrics(recipe, count, outcome, splits, time.perf_counter() - start)
     if recipe.data.on_error == "skip":
         content["skipped_media"] = skipped
     if rank() == 0:
@@ -134,10 +133,8 @@ def evaluate(
     if rank() == 0:
         require_writable(folder, "give another --out")
     outcome = _score(recipe, model, build_tokenizer(recipe), splits)
-    content = _metrics(recipe, outcome, splits, time.perf_counter() - start)
-    # Without parts: what the model at hand would train is not what made the adapter.
-    content["trainable_parameters"] = 0 if adapter is None else _adapter_numbers(adapter)
-    content["total_parameters"] = count_parameters(model).total
+    count = ParameterCount(**_adapter_numbers(adapter), total=count_parameters(model).total)
+    content = _metrics(recipe, count, outcome, splits, time.perf_counter() - start)
     if rank() == 0:
         _write_predictions(folder, outcome)
         write_text(folder / "metrics.json", json.dumps(content, indent=1) + "\n")
@@ -300,7 +297,7 @@ def _score(recipe: Recipe, model: nn.Module, tokenizer: Any, splits: Splits[Any]
 
 
 def _metrics(
-    recipe: Recipe, outcome: Outcome, splits: Splits[Any], seconds: float
+    recipe: Recipe, count: ParameterCount, outcome: Outcome, splits: Splits[Any], seconds: float
 ) -> dict[str, Any]:
     return {
         "metrics": {name: round(value, 4) for name, value in outcome.metrics.items()},
@@ -311,6 +308,9 @@ def _metrics(
             "training_media": len({record.media_id for record in splits.train}),
             "data_notes": list(splits.notes),
         },
+        "trainable_parameters": count.trainable,
+        "parameters": asdict(count),
+        "total_parameters": count.total,
         "seconds": round(seconds, 2),
         "seed": recipe.training.seed,
         "versions": versions(),
@@ -357,14 +357,16 @@ def _save_whole(
     os.replace(staging, folder)
 
 
-def _adapter_numbers(folder: Path) -> int:
+def _adapter_numbers(folder: Path | None) -> dict[str, int]:
+    """How many numbers of each part an adapter's files hold; none without an adapter."""
     from safetensors import safe_open
 
-    total = 0
-    for file in folder.glob("*.safetensors"):
+    counts = dict.fromkeys(("factors", "gates", "heads", "backbone"), 0)
+    for file in folder.glob("*.safetensors") if folder else ():
         with safe_open(file, "pt") as tensors:
-            total += sum(math.prod(tensors.get_slice(k).get_shape()) for k in tensors.keys())  # noqa: SIM118 (no mapping)
-    return total
+            for name in tensors.keys():  # noqa: SIM118 (no mapping)
+                counts[part_of(name)] += math.prod(tensors.get_slice(name).get_shape())
+    return counts
 
 
 def _evaluation_name(adapter: Path | None) -> str:
