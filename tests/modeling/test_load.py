@@ -247,3 +247,14 @@ def test_tokenizer(folder: Path) -> None:
     tokenizer = load_tokenizer(folder)
     assert tokenizer(["a dog", "dog"], padding=True)["input_ids"] == [[4, 5], [5, 0]]
     assert tokenizer.is_fast
+
+
+def test_a_folder_may_be_called_like_an_architecture(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/checkpoints.md converts model_base.pth to a folder blip-base."""
+    monkeypatch.chdir(folder.parent)
+    with pytest.raises(UserError, match="blip-base names an architecture, which has no weights"):
+        load("blip-base")
+    folder.rename(folder.with_name("blip-base"))
+    assert load("blip-base").config.vision_config.hidden_size == 16

@@ -193,7 +193,7 @@ def find_backbone(name: str | os.PathLike[str]) -> Path:
     way_out = "give a local folder with config.json and weights"
     if text == MINI:
         return Path(str(files("aurora_vl") / "assets" / "mini"))
-    if text in ARCHITECTURES:
+    if text in ARCHITECTURES and not Path(text).is_dir():  # a folder may be called so
         raise UserError(
             f"{text} names an architecture, which has no weights; {way_out} "
             "(aurora params counts without them)"
