@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from aurora_vl.errors import UserError
 from aurora_vl.evaluation.answering import AnsweringPlan, answer_questions
 from aurora_vl.modeling.load import MINI, load_tokenizer
 from aurora_vl.training.building import load_tuned
+from aurora_vl.training.trained import TrainedAt, trained_at
 
 
 def answer_about(
@@ -28,11 +30,15 @@ def answer_about(
 ) -> dict[str, Any]:
     """Answer a question about a picture or a video.
 
+    With an adapter the image size, and of a video the number of frames, are those of the recipe
+    beside it, if there is one.
+
     Args:
         media: the file; its name's ending tells a video from a picture.
         question: in words.
-        backbone: as for `modeling.load.load`; None for the one the adapter was trained on, and
-            without an adapter the bundled one.
+        backbone: as for `modeling.load.load`; None for the one the adapter was trained on, which is
+            the adapter's folder itself if it holds a whole model, and without an adapter the
+            bundled one.
         adapter: what train wrote; None for the backbone alone.
         answers: a JSON list of texts to choose from; None to write an answer freely.
 
@@ -45,12 +51,14 @@ def answer_about(
     if is_blank(question):
         raise UserError(f"the question {question!r} has no words; ask something.")
     record = QuestionRecord(0, str(media), media, kind_of_file(media), question, ())
+    trained = TrainedAt() if adapter is None else trained_at(adapter)
     if answers is None:
         plan = AnsweringPlan(inference="generate")
     else:
         plan = AnsweringPlan(candidates=read_answer_list(answers))
+    plan = replace(plan, frames=trained.frames or plan.frames)
     name = backbone or _trained_on(adapter)
-    model = load_tuned(name, adapter, "vqa")
+    model = load_tuned(name, adapter, "vqa", trained.image_size)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     (found,) = answer_questions(model, load_tokenizer(name), [record], plan)
     return {
@@ -62,10 +70,12 @@ def answer_about(
 
 
 def _trained_on(adapter: Path | None) -> str:
-    """The backbone that an adapter's folder names; the bundled one where none is named."""
-    file = adapter / "adapter_config.json" if adapter is not None else None
-    if file is None or not file.is_file():
+    """The backbone that an adapter's folder names or, tuned fully, is; the bundled one if none."""
+    if adapter is None:
         return MINI
+    file = adapter / "adapter_config.json"
+    if not file.is_file():
+        return str(adapter) if (adapter / "config.json").is_file() else MINI
     try:
         return json.loads(file.read_text()).get("base_model_name_or_path") or MINI
     except (OSError, ValueError, AttributeError) as error:

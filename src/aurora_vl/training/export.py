@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from peft import PeftModel
 from transformers import BlipImageProcessorPil
 
@@ -22,8 +21,8 @@ from aurora_vl.errors import UserError
 from aurora_vl.modeling.blip import BlipForRetrieval
 from aurora_vl.modeling.load import Task, load, load_tokenizer
 from aurora_vl.training.building import attach_adapter
+from aurora_vl.training.trained import trained_at
 from aurora_vl.tuner.lora_export import (
-    AdapterFiles,
     LoraSummary,
     read_adapter,
     refuse_gates,
@@ -101,7 +100,7 @@ def export_merged(
         )
     task = _task(files.config)
     with _whole_folder(out) as staging:
-        size = image_size or _trained_size(files)
+        size = image_size or trained_at(adapter).image_size
         model = _merged(load(name, task=task, image_size=size), adapter, name)
         if isinstance(model, BlipForRetrieval):  # no parameter of theirs: it goes into the config
             model.config.contrastive_temperature = model.temperature.weight.item()
@@ -130,19 +129,6 @@ def _task(config: Mapping[str, Any]) -> Task:
     maps = config.get("target_blocks") or {}
     asks = trained_on == _THEIR_CLASSES["vqa"] or any(m.startswith("text_decoder.") for m in maps)
     return "vqa" if asks else "retrieval"
-
-
-def _trained_size(adapter: AdapterFiles) -> int | None:
-    """The image size of the recipe that train leaves beside the adapter, if it is there."""
-    path = adapter.folder.resolve().parent / "recipe.yaml"
-    try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read ({error}); give --image-size.") from None
-    size = recipe.get("image_size") if isinstance(recipe, dict) else None
-    return size if isinstance(size, int) else None
 
 
 def _preprocessing(size: int) -> BlipImageProcessorPil:
