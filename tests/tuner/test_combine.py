@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from aurora_vl.tuner import AuroraLinear, AuroraQueryGate
+from aurora_vl.tuner import AuroraLinear, AuroraQueryGate, combine
 
 
 def test_the_sum_is_exact(family: Any, core: str) -> None:
@@ -76,3 +76,48 @@ def test_refusals(
     with pytest.raises(ValueError, match="must name existing adapters once each"):
         adapted.base_model.add_weighted_adapter(["default", "typo"], [1.0, 1.0], "both")
     assert list(adapted.peft_config) == ["default", "second"]
+
+
+def test_gates_are_summed_where_an_adapter_has_one(families: dict[str, Any]) -> None:
+    family = families["blip"]
+    without_first = {"exclude_modules": r".*layer\.0\.query_slot"}
+    adapted = family.changed(**without_first)
+    adapted.add_adapter("second", family.config(init_weights=False, **without_first))
+    adapted.base_model.add_weighted_adapter(["default", "second"], [0.5, 0.5], "both")
+    layers = adapted.get_base_model().text_encoder.encoder.layer
+    assert not isinstance(layers[0].query_slot, AuroraQueryGate)
+    vectors = layers[1].query_slot.aurora_gate_self_scale
+    expected = 0.5 * vectors["default"] + 0.5 * vectors["second"]
+    torch.testing.assert_close(vectors["both"].data, expected.data)
+    before = family.call(adapted)
+    adapted.set_adapter("both")
+    assert not torch.allclose(family.call(adapted), before)
+
+
+def test_a_gate_of_one_adapter_alone(families: dict[str, Any]) -> None:
+    family = families["blip"]
+    adapted = family.changed(exclude_modules=r".*layer\.0\.query_slot")
+    adapted.add_adapter("second", family.config(init_weights=False))
+    adapted.base_model.add_weighted_adapter(["default", "second"], [0.5, 0.5], "both")
+    vectors = adapted.get_base_model().text_encoder.encoder.layer[0].query_slot
+    shift = vectors.aurora_gate_self_shift
+    torch.testing.assert_close(shift["both"].data, 0.5 * shift["second"].data)
+
+
+def test_a_failure_leaves_no_adapter(
+    families: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = families["blip"]
+    adapted = family.changed()
+    adapted.add_adapter("second", family.config())
+    names = {name for name, _ in adapted.named_parameters()}
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(combine, "fill", fail)
+    with pytest.raises(RuntimeError, match="no memory"):
+        adapted.base_model.add_weighted_adapter(["default", "second"], [0.5, 0.5], "both")
+    assert list(adapted.peft_config) == ["default", "second"]
+    assert {name for name, _ in adapted.named_parameters()} == names
+    assert adapted.active_adapters == ["default"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from transformers import (
 
 from aurora_vl import AuroraConfig
 from aurora_vl.modeling.blip import BlipForRetrieval
-from aurora_vl.tuner import AuroraLinear
+from aurora_vl.tuner import AuroraLinear, AuroraQueryGate
+from aurora_vl.tuner.targets import DEFAULT_TARGETS
 
 SMALL = {
     "hidden_size": 16,
@@ -253,3 +255,43 @@ def test_peft_converts_it_to_a_lora(families: dict[str, Any]) -> None:
     lora = get_peft_model(family.build(), config)
     set_peft_model_state_dict(lora, state)
     torch.testing.assert_close(family.call(lora), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("layers", ["encoder.layer", "vit.encoder.layer", "layers"])
+@pytest.mark.parametrize("number", [0, 10])
+def test_both_layouts_of_the_vision_transformer(layers: str, number: int) -> None:
+    """By their names alone: transformers no longer builds the older one."""
+    pattern = DEFAULT_TARGETS["vit"]
+    assert isinstance(pattern, str)
+    for name in (
+        "attention.attention.query",
+        "attention.output.dense",
+        "intermediate.dense",
+        "output.dense",
+        "attention.q_proj",
+        "mlp.fc1",
+    ):
+        assert re.fullmatch(pattern, f"{layers}.{number}.{name}"), name
+    for name in ("pooler.dense", "classifier", f"{layers}.{number}.layernorm_before"):
+        assert not re.fullmatch(pattern, name), name
+
+
+def test_gates_follow_the_chosen_layers(families: dict[str, Any]) -> None:
+    model = get_peft_model(
+        families["blip"].build(),
+        AuroraConfig(r=2, target_modules=["query", "fc1"], layers_to_transform=[1]),
+    )
+    slots = {name for name, m in model.named_modules() if isinstance(m, AuroraQueryGate)}
+    assert slots == {"base_model.model.text_encoder.encoder.layer.1.query_slot"}
+
+
+def test_gates_follow_the_chosen_layers_of_a_named_list(families: dict[str, Any]) -> None:
+    """Only in that list: the vision maps stand in `layers`, the text's in `layer`."""
+    model = get_peft_model(
+        families["blip"].build(),
+        AuroraConfig(
+            r=2, target_modules=["query", "fc1"], layers_to_transform=0, layers_pattern="layer"
+        ),
+    )
+    slots = {name for name, m in model.named_modules() if isinstance(m, AuroraQueryGate)}
+    assert slots == {"base_model.model.text_encoder.encoder.layer.0.query_slot"}

@@ -8,6 +8,7 @@ vectors and are summed; heads are averaged by the weights.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -50,8 +51,15 @@ def check(configs: Sequence[AuroraConfig], weights: Sequence[float]) -> None:
         raise ValueError("The weights sum to 0: `modules_to_save` have no weighted mean.")
 
 
-def combined_config(configs: Sequence[AuroraConfig]) -> AuroraConfig:
-    """Return the sum's configuration: the first one's, with all ranks and all targets."""
+def combined_config(
+    configs: Sequence[AuroraConfig], without_gates: Sequence[str] = ()
+) -> AuroraConfig:
+    """Return the sum's configuration: the first one's, with all ranks and all targets.
+
+    Args:
+        configs: of the adapters.
+        without_gates: the slots in which none of them has a gate; the sum has none there either.
+    """
     config = copy.deepcopy(configs[0])
     config.r = sum(other.r for other in configs)
     config.scaling, config.rank_stabilised = 1.0, False
@@ -61,6 +69,8 @@ def combined_config(configs: Sequence[AuroraConfig]) -> AuroraConfig:
     config.target_modules = set(config.target_blocks)
     config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
     config.gqt = "released" if any(other.gqt == "released" for other in configs) else "off"
+    if config.gqt == "released" and without_gates:
+        config.exclude_modules = "|".join(map(re.escape, without_gates))  # names would be suffixes
     return config
 
 

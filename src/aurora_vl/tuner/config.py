@@ -50,7 +50,8 @@ class AuroraConfig(PeftConfig):
             method names for the model's type (`targets.DEFAULT_TARGETS`).
         exclude_modules: names or a regular expression of modules to leave out.
         modules_to_save: modules trained whole and saved with the adapter, such as heads.
-        layers_to_transform: layer indices to adapt; only with a list of `target_modules`.
+        layers_to_transform: layer indices to adapt, query gates included; only with a list of
+            `target_modules`.
         layers_pattern: name of the list of layers those indices refer to.
         bias: "none", "all" or "aurora_only".
         core: "cp", the paper's diagonal core, or "tucker", the released code's dense one.

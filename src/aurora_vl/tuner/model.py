@@ -6,6 +6,7 @@ deleting and rolling back an adapter are completed here (PEFT.md 3.1).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -81,11 +82,16 @@ class AuroraModel(BaseTuner):
         return super()._prepare_adapter_config(peft_config, model_config)
 
     def _check_target_module_exists(self, peft_config: AuroraConfig, key: str) -> Any:
-        """Match a module: slots by their kind (where gates are on), other modules by name."""
-        found = super()._check_target_module_exists(peft_config, key)
+        """Match a module: slots by their kind (where gates are on), other modules by name.
+
+        What is excluded and which layers are chosen holds for both.
+        """
         if isinstance(_unwrapped(self.model.get_submodule(key)), QuerySlot):
-            excluded = found is not None and not isinstance(found, bool) and not found
-            return found if excluded else peft_config.gqt != "off"
+            by_kind = copy.copy(peft_config)
+            by_kind.target_modules = {key.rpartition(".")[2]}
+            found = super()._check_target_module_exists(by_kind, key)
+            return found and peft_config.gqt != "off"
+        found = super()._check_target_module_exists(peft_config, key)
         if found and isinstance(self.model.get_submodule(key.rpartition(".")[0]), _PACKED):
             return False  # nn.MultiheadAttention reads its projections' weights, never calls them
         return found
@@ -339,13 +345,28 @@ class AuroraModel(BaseTuner):
             )
         configs = [self.peft_config[name] for name in adapters]
         combine.check(configs, weights)
-        self.peft_config[adapter_name] = combine.combined_config(configs)
+        without_gates = self._slots_without(adapters)
+        self.peft_config[adapter_name] = combine.combined_config(configs, without_gates)
         try:
             self.inject_adapter(self.model, adapter_name)
         except Exception:
             del self.peft_config[adapter_name]
             raise
-        combine.fill(self, dict(zip(adapters, weights, strict=True)), adapter_name)
+        try:
+            combine.fill(self, dict(zip(adapters, weights, strict=True)), adapter_name)
+        except Exception:
+            self.delete_adapter(adapter_name)
+            raise
+
+    def _slots_without(self, adapters: Sequence[str]) -> list[str]:
+        """The names of the query slots in which none of the adapters has a gate."""
+        slots, held = set(), set()
+        for key, module in self.model.named_modules():
+            if isinstance(_unwrapped(module), QuerySlot):
+                slots.add(key.removesuffix(".base_layer"))
+            if isinstance(module, AuroraQueryGate) and any(map(module.has_adapter, adapters)):
+                held.add(key)
+        return sorted(slots - held)
 
     # Another adapter for every row
 

@@ -15,8 +15,8 @@ _QKV = ["q_proj", "k_proj", "v_proj"]
 _BLIP = ["qkv", "projection", "fc1", "fc2", "query", "key", "value"]
 # Both layouts that transformers gave its ViT; the pooler and the classifier are no part of it.
 _VIT = (
-    r"(.*\.)?layers?\.\d+\..*([qkvo]_proj|query|key|value|fc1|fc2"
-    r"|attention\.output\.dense|intermediate\.dense|\d+\.output\.dense)"
+    r"(.*\.)?layers?\.\d+\.(.*([qkvo]_proj|query|key|value|fc1|fc2"
+    r"|attention\.output\.dense|intermediate\.dense)|output\.dense)"
 )
 _TWO_TOWERS = rf"(.*\.)?vision_model\..*\.{_VISION_SUFFIXES}|(.*\.)?text_model\..*\.[qkv]_proj"
 _BLIP_2 = (
