@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,25 @@ from aurora_vl.tuner import AuroraModel, register
         ({"bias": "lora_only"}, "`bias` must be one of none, all, aurora_only"),
         ({"target_modules": ".*", "layers_to_transform": [0]}, "regular expression '.*'"),
         ({"layers_pattern": "layer"}, "`layers_pattern` is given without"),
+        ({"listed_widths": 768}, "`listed_widths` must hold positive whole numbers, but is 768"),
+        ({"listed_widths": [True]}, "`listed_widths` must hold positive whole numbers"),
+        ({"dropout": "0.1"}, "`dropout` must be at least 0 and below 1, but is '0.1'"),
+        ({"dropout": float("nan")}, "`dropout` must be at least 0 and below 1, but is nan"),
+        ({"scaling": float("nan")}, "`scaling` must be a finite number, but is nan"),
+        ({"scaling": float("inf")}, "`scaling` must be a finite number, but is inf"),
+        ({"scaling": "2"}, "`scaling` must be a finite number, but is '2'"),
+        ({"mlp_modules": [1]}, "`mlp_modules` must be a list of names, but is [1]"),
+        ({"modules_to_save": 3}, "`modules_to_save` must be a list of names, but is 3"),
     ],
 )
 def test_refusals_name_the_value(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message.replace("*", r"\*").replace(".", r"\.")):
+    with pytest.raises(ValueError, match=re.escape(message)):
         AuroraConfig(**changes)
+
+
+def test_a_bare_name_is_a_list_of_one() -> None:
+    config = AuroraConfig(mlp_modules="fc1", modules_to_save="head")
+    assert (config.mlp_modules, config.modules_to_save) == (["fc1"], ["head"])
 
 
 def test_every_own_field_is_explained() -> None:

@@ -36,6 +36,16 @@ def update_scale(scaling: float, rank: int, *, stabilised: bool) -> float:
     return scaling / math.sqrt(rank) if stabilised else scaling
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _are_widths(value: Any) -> bool:
+    return isinstance(value, (list, tuple, set)) and all(
+        isinstance(width, int) and not isinstance(width, bool) and width > 0 for width in value
+    )
+
+
 @dataclass
 class AuroraConfig(PeftConfig):
     """Configuration of an Aurora adapter.
@@ -154,9 +164,23 @@ class AuroraConfig(PeftConfig):
             value = getattr(self, name)
             if isinstance(value, (list, tuple)):
                 setattr(self, name, set(value))
+        self._check_names()
         self._check_choices()
         self._check_numbers()
         self._check_layers()
+
+    def _check_names(self) -> None:
+        """A bare name becomes a list of one: read letter by letter it would match other modules."""
+        for name in ("mlp_modules", "modules_to_save"):
+            value = getattr(self, name)
+            if name == "modules_to_save" and value is None:
+                continue
+            names = [value] if isinstance(value, str) else value
+            if not isinstance(names, (list, tuple, set)) or not all(
+                isinstance(one, str) for one in names
+            ):
+                raise ValueError(f"`{name}` must be a list of names, but is {value!r}.")
+            setattr(self, name, list(names))
 
     def _check_choices(self) -> None:
         for name, allowed in _CHOICES.items():
@@ -172,10 +196,12 @@ class AuroraConfig(PeftConfig):
     def _check_numbers(self) -> None:
         if isinstance(self.r, bool) or not isinstance(self.r, int) or self.r < 1:
             raise ValueError(f"`r` must be a positive whole number, but is {self.r!r}.")
-        if not 0.0 <= self.dropout < 1.0:
+        if not _is_number(self.dropout) or not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"`dropout` must be at least 0 and below 1, but is {self.dropout!r}.")
+        if not _is_number(self.scaling) or not math.isfinite(self.scaling):
+            raise ValueError(f"`scaling` must be a finite number, but is {self.scaling!r}.")
         if self.listed_widths is not None:
-            if any(not isinstance(width, int) or width < 1 for width in self.listed_widths):
+            if not _are_widths(self.listed_widths):
                 raise ValueError(
                     "`listed_widths` must hold positive whole numbers, but is "
                     f"{self.listed_widths!r}."
