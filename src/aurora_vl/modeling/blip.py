@@ -769,8 +769,8 @@ class BlipForRetrieval(BlipPreTrainedModel):
     """Features of pictures and texts, and their matching.
 
     The keys are those of transformers' ``BlipForImageTextRetrieval``; ``temperature`` is
-    kept out of saved folders and starts from the configuration's
-    ``contrastive_temperature`` (0.07 if it has none).
+    saved as the configuration's ``contrastive_temperature`` instead of a tensor, and starts
+    from there (from 0.07 if it has none).
     """
 
     _keys_to_ignore_on_save = ("temperature.weight",)
@@ -803,6 +803,11 @@ class BlipForRetrieval(BlipPreTrainedModel):
     def set_input_embeddings(self, value: nn.Embedding) -> None:
         """Replace the text encoder's word embeddings."""
         self.text_encoder.embeddings.word_embeddings = value
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """As transformers', the temperature in the configuration."""
+        self.config.contrastive_temperature = self.temperature.weight.item()
+        super().save_pretrained(*args, **kwargs)
 
     def encode_image(
         self, pixel_values: Tensor, features_only: bool = False

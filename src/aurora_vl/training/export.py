@@ -18,7 +18,6 @@ from transformers import BlipImageProcessorPil
 
 from aurora_vl.data.transforms import IMAGE_MEAN, IMAGE_STD
 from aurora_vl.errors import UserError
-from aurora_vl.modeling.blip import BlipForRetrieval
 from aurora_vl.modeling.load import Task, load, load_tokenizer
 from aurora_vl.training.building import attach_adapter
 from aurora_vl.training.trained import trained_at
@@ -102,8 +101,6 @@ def export_merged(
     with _whole_folder(out) as staging:
         size = image_size or trained_at(adapter).image_size
         model = _merged(load(name, task=task, image_size=size), adapter, name)
-        if isinstance(model, BlipForRetrieval):  # no parameter of theirs: it goes into the config
-            model.config.contrastive_temperature = model.temperature.weight.item()
         model.save_pretrained(staging)
         model.config.architectures = [_THEIR_CLASSES[task]]  # after saving put ours there
         model.config.save_pretrained(staging)
