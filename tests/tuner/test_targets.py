@@ -295,3 +295,25 @@ def test_gates_follow_the_chosen_layers_of_a_named_list(families: dict[str, Any]
     )
     slots = {name for name, m in model.named_modules() if isinstance(m, AuroraQueryGate)}
     assert slots == {"base_model.model.text_encoder.encoder.layer.0.query_slot"}
+
+
+@pytest.mark.parametrize("kind", [AuroraConfig, LoraConfig])
+def test_all_linear_leaves_the_output_map_alone(kind: Any, families: dict[str, Any]) -> None:
+    """It shares its weight with the word embeddings, which merging would change with it."""
+    family = families["blip-vqa"]
+    off = {"gqt": "off", "init_weights": False} if kind is AuroraConfig else {}
+    adapted = get_peft_model(family.build(), kind(r=2, target_modules="all-linear", **off)).eval()
+    names = adapted.base_model.targeted_module_names
+    assert "text_decoder.cls.predictions.transform.dense" in names
+    assert "text_decoder.cls.predictions.decoder" not in names
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            parameter.data += 0.1
+    frozen = family.call(family.build())
+    words = adapted.get_base_model().text_decoder.get_input_embeddings().weight.clone()
+    expected = family.call(adapted)
+    assert not torch.allclose(expected, frozen)
+    merged = adapted.merge_and_unload()
+    torch.testing.assert_close(family.call(merged), expected)
+    assert merged.text_decoder.get_input_embeddings().weight.equal(words)
+    assert merged.config.tie_word_embeddings is True

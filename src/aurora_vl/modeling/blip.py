@@ -899,12 +899,20 @@ class BlipForQuestionAnswering(BlipPreTrainedModel):
         return getattr(self.config.text_config, "enc_token_id", DEFAULT_ENC_TOKEN_ID)
 
     def get_input_embeddings(self) -> nn.Module:
-        """The text encoder's word embeddings."""
-        return self.text_encoder.embeddings.word_embeddings
+        """The decoder's word embeddings: those that the output map shares its weight with."""
+        return self.text_decoder.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Embedding) -> None:
-        """Replace the text encoder's word embeddings."""
-        self.text_encoder.embeddings.word_embeddings = value
+        """Replace the decoder's word embeddings."""
+        self.text_decoder.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        """The decoder's map to the vocabulary, which PEFT's "all-linear" leaves out."""
+        return self.text_decoder.get_output_embeddings()
+
+    def set_output_embeddings(self, value: nn.Linear) -> None:
+        """Replace the decoder's map to the vocabulary."""
+        self.text_decoder.set_output_embeddings(value)
 
     def encode_question(
         self,
