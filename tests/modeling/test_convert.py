@@ -320,6 +320,31 @@ def _no_tensor(state: State) -> str:
     return r"itm_head\.bias is a int, not a tensor"
 
 
+def _no_name(state: State) -> str:
+    state[3] = torch.zeros(1)  # type: ignore[index]
+    return "3 is no tensor's name"
+
+
+def _flat_projection(state: State) -> str:
+    state["vision_proj.weight"] = torch.tensor(1.0)
+    return r"vision_proj\.weight has 0 dimensions instead of 2"
+
+
+def _no_patch(state: State) -> str:
+    state["visual_encoder.patch_embed.proj.weight"] = torch.zeros(16, 3, 0, 0)
+    return r"visual_encoder\.patch_embed\.proj\.weight is empty"
+
+
+def _no_temperature(state: State) -> str:
+    state["temp"] = torch.tensor(float("nan"))
+    return "temp is nan, not a positive number"
+
+
+def _complex_temperature(state: State) -> str:
+    state["temp"] = torch.tensor(1j)
+    return "temp is not one number"
+
+
 FAULTS = [
     _missing,
     _extra,
@@ -331,6 +356,11 @@ FAULTS = [
     _no_part_of_a_task,
     _half_the_heads,
     _no_tensor,
+    _no_name,
+    _flat_projection,
+    _no_patch,
+    _no_temperature,
+    _complex_temperature,
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -174,6 +175,35 @@ def test_positions_of_another_size_than_the_configuration(folder: Path) -> None:
     config["vision_config"]["image_size"] = 24
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=f"of another shape: {POSITIONS}"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("positions", "sentence"),
+    [
+        (torch.zeros(5), "it has 1 dimensions instead of 3"),
+        (torch.zeros(1, 1, 16), "0 patch positions do not form a square"),
+        (torch.zeros(1, 5, 16, dtype=torch.int64), "it holds whole numbers"),
+    ],
+)
+def test_positions_that_cannot_be_interpolated(
+    folder: Path, positions: torch.Tensor, sentence: str
+) -> None:
+    change_state(folder, lambda state: state.update({POSITIONS: positions}))
+    with pytest.raises(UserError, match=sentence) as caught:
+        load(folder, image_size=32)
+    assert str(caught.value).startswith(f"{folder}: {POSITIONS} cannot be interpolated")
+
+
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [({3: torch.zeros(1)}, "3 is no tensor's name"), ({"note": "mine"}, "note is a str, not a")],
+)
+def test_a_bin_file_of_other_things(folder: Path, entry: dict[Any, Any], sentence: str) -> None:
+    state = load_file(folder / "model.safetensors") | entry
+    (folder / "model.safetensors").unlink()
+    torch.save(state, folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match=f"pytorch_model.bin: {sentence}"):
         load(folder)
 
 

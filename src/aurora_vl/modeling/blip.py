@@ -613,7 +613,7 @@ class Temperature(nn.Module):
     def __init__(self, value: float = DEFAULT_TEMPERATURE) -> None:
         super().__init__()
         self.value = value
-        self.weight = nn.Parameter(torch.tensor(value))
+        self.weight = nn.Parameter(torch.tensor(float(value)))  # of 1, a whole number too
 
     def forward(self, similarity: Tensor) -> Tensor:
         """Similarities divided by the temperature."""

@@ -36,14 +36,30 @@ def read_state(folder: Path) -> dict[str, Tensor]:
     for name in (SAFE, PICKLED):
         index = folder / f"{name}.index.json"
         if (folder / name).is_file():
-            return read_file(folder / name)
+            return only_tensors(read_file(folder / name), folder / name)
         if index.is_file():
             shards = sorted(set(_read_index(index).values()))
             state: dict[str, Tensor] = {}
             for shard in shards:
-                state.update(read_file(folder / shard))
+                state.update(only_tensors(read_file(folder / shard), folder / shard))
             return state
     raise UserError(f"{folder} holds neither {SAFE} nor {PICKLED}; give a folder with weights")
+
+
+def only_tensors(
+    content: Mapping[Any, Any], path: Path, way_out: str = "save its tensors alone"
+) -> dict[str, Tensor]:
+    """What a file holds, after a check that it is tensors by name.
+
+    Raises:
+        UserError: if a name is no text or a value no tensor.
+    """
+    for name, value in content.items():
+        if not isinstance(name, str):
+            raise UserError(f"{path}: {name!r} is no tensor's name; {way_out}")
+        if not isinstance(value, Tensor):
+            raise UserError(f"{path}: {name} is a {type(value).__name__}, not a tensor; {way_out}")
+    return dict(content)
 
 
 def _read_index(path: Path) -> dict[str, str]:
@@ -99,11 +115,15 @@ def interpolate_positions(positions: Tensor, grid: int) -> Tensor:
         (1, 1 + grid * grid, d), of the given type.
 
     Raises:
-        ValueError: if the patches do not form a square.
+        ValueError: if they are no such positions, or the patches do not form a square.
     """
+    if positions.ndim != 3:
+        raise ValueError(f"it has {positions.ndim} dimensions instead of 3")
+    if not positions.is_floating_point():
+        raise ValueError("it holds whole numbers")
     first, patches = positions[:, :1], positions[:, 1:]
     side = round(patches.shape[1] ** 0.5)
-    if side * side != patches.shape[1]:
+    if side == 0 or side * side != patches.shape[1]:
         raise ValueError(f"{patches.shape[1]} patch positions do not form a square")
     if side == grid:
         return positions

@@ -89,7 +89,7 @@ def convert(
         raise UserError(f"{out} exists and is not an empty folder; name another folder to write")
     source = read_source(checkpoint)
     if image_size is not None:
-        resize(source.config, source.state, image_size)
+        resize(source.config, source.state, image_size, checkpoint)
     tasks, state = _checked(source, os.fspath(checkpoint))
     words = _tokenizer(checkpoint, tokenizer, source.config)
     config = _finished(source.config, tasks, words)
@@ -116,7 +116,7 @@ def _checked(source: Source, name: str) -> tuple[tuple[Task, ...], dict[str, Ten
     expected: dict[str, torch.Size] = {}
     tied: set[str] = set()
     for task in tasks:
-        model = empty_model(task, source.config)
+        model = empty_model(task, source.config, name)
         share_tied(model, state)
         tied |= (model._tied_weights_keys or {}).keys()
         expected |= {key: value.shape for key, value in model.state_dict().items()}

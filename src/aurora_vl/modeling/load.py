@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, overload
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import BlipConfig, PreTrainedTokenizerBase
 
@@ -27,6 +28,7 @@ from aurora_vl.modeling.checkpoint import (
     misfit,
     read_state,
 )
+from aurora_vl.modeling.config_check import WAY_OUT, check_config
 from aurora_vl.modeling.hub import find_folder
 from aurora_vl.modeling.original import original_name, read_original
 from aurora_vl.modeling.tokenizer import DEFAULT_TOKENIZER, blip_tokenizer, read_tokenizer
@@ -43,6 +45,10 @@ _UNUSED = {  # what a task does not use of a checkpoint that holds more
     "retrieval": ("text_decoder.",),
     "vqa": ("vision_proj.", "text_proj.", "itm_head.", "temperature."),
 }
+_MISBUILT = (  # what values that fit no model come to
+    *(ArithmeticError, AssertionError, AttributeError, LookupError),
+    *(RuntimeError, TypeError, ValueError),
+)
 _SMALL_FILES = ("*.json", "*.txt", "model*.safetensors")
 
 
@@ -102,8 +108,8 @@ def load(
         raise UserError(f"unknown task {task!r}; a backbone is loaded for retrieval or vqa")
     config, state, named, _ = read_source(name)
     if image_size is not None:
-        resize(config, state, image_size)
-    model = empty_model(task, config)
+        resize(config, state, image_size, name)
+    model = empty_model(task, config, name)
     state = {key: value for key, value in state.items() if not key.startswith(_UNUSED[task])}
     _fill(model, state, dtype, f"{name} as a model for {task}", named)
     model.name_or_path = model.config._name_or_path = os.fspath(name)
@@ -126,7 +132,7 @@ def load_config(name: str | os.PathLike[str], *, image_size: int | None = None) 
         file = _file(name)
         config = read_original(file).config if file else _config(find_backbone(name))
     if image_size is not None:
-        resize(config, {}, image_size)
+        resize(config, {}, image_size, name)
     return config
 
 
@@ -177,10 +183,25 @@ def read_source(name: str | os.PathLike[str]) -> Source:
     return Source(config, state, str, ())
 
 
-def empty_model(task: Task, config: BlipConfig) -> BlipModel:
-    """A task's model without values, which takes neither memory nor time."""
-    with torch.device("meta"):
-        return _CLASSES[task](config)
+def empty_model(task: Task, config: BlipConfig, name: str | os.PathLike[str]) -> BlipModel:
+    """A task's model without values, which takes neither memory nor time.
+
+    Args:
+        task: the model's.
+        config: its configuration.
+        name: what the checkpoint is called in an error.
+
+    Raises:
+        UserError: if the configuration's values fit no model.
+    """
+    try:
+        with torch.device("meta"):
+            return _CLASSES[task](config)
+    except _MISBUILT as error:  # nothing but the configuration plays a part
+        raise UserError(
+            f"{name} has a configuration of which no model for {task} can be built "
+            f"({_reason(error)}); {WAY_OUT}"
+        ) from error
 
 
 def find_backbone(name: str | os.PathLike[str]) -> Path:
@@ -224,16 +245,35 @@ def _config(folder: Path) -> BlipConfig:
     if model_type != "blip":
         raise UserError(f"{path} describes a model of type {model_type!r}; give one of type 'blip'")
     try:
-        return BlipConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path} is not a BLIP configuration ({error})") from error
+        config = BlipConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, StrictDataclassError, *_MISBUILT) as error:
+        raise UserError(
+            f"{path} is not a BLIP configuration ({_reason(error)}); {WAY_OUT}"
+        ) from error
+    check_config(config, path)
+    return config
 
 
-def resize(config: BlipConfig, state: dict[str, Tensor], image_size: int) -> None:
+def _reason(error: Exception) -> str:
+    """An exception's text in one line, with its kind where the text alone may be a bare word."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if isinstance(error, LookupError) else text
+
+
+def resize(
+    config: BlipConfig, state: dict[str, Tensor], image_size: int, name: str | os.PathLike[str]
+) -> None:
     """Fit configuration and positions, in place, to pictures of another size.
 
+    Args:
+        config: of the checkpoint.
+        state: its tensors, or none.
+        image_size: pixels along a side.
+        name: what the checkpoint is called in an error.
+
     Raises:
-        UserError: if the size is not a whole number of patches.
+        UserError: if the size is not a whole number of patches, or the positions are not those of
+            patches.
     """
     patch = config.vision_config.patch_size
     if image_size < patch or image_size % patch:
@@ -243,7 +283,9 @@ def resize(config: BlipConfig, state: dict[str, Tensor], image_size: int) -> Non
         try:
             state[POSITIONS] = interpolate_positions(state[POSITIONS], image_size // patch)
         except ValueError as error:
-            raise UserError(f"{POSITIONS} cannot be interpolated: {error}") from error
+            raise UserError(
+                f"{name}: {POSITIONS} cannot be interpolated: {error}; fetch the checkpoint again"
+            ) from error
 
 
 def share_tied(model: BlipModel, state: dict[str, Tensor]) -> None:

@@ -20,7 +20,8 @@ from torch import Tensor
 from transformers import BlipConfig
 
 from aurora_vl.errors import UserError
-from aurora_vl.modeling.checkpoint import POSITIONS, read_file
+from aurora_vl.modeling.checkpoint import POSITIONS, only_tensors, read_file
+from aurora_vl.modeling.config_check import is_temperature
 
 _NAMES = (  # theirs, ours
     ("visual_encoder.cls_token", "vision_model.embeddings.class_embedding"),
@@ -86,20 +87,23 @@ def read_original(path: Path) -> Original:
     inner = content.get("model", content)
     if not isinstance(inner, Mapping):
         raise UserError(f"{path} has no tensors by name under 'model'; {_WAY_OUT}")
-    others = [name for name, value in inner.items() if not isinstance(value, Tensor)]
-    if others:
-        kind = type(inner[others[0]]).__name__
-        raise UserError(f"{path}: {others[0]} is a {kind}, not a tensor; {_WAY_OUT}")
-    state, notes = _without_training_state(inner)
+    state, notes = _without_training_state(only_tensors(inner, path, _WAY_OUT))
     state = {_our_name(name): tensor for name, tensor in state.items()}
     temperature = state.pop(_TEMPERATURE, None)
     config = _Shapes(path, state).config()
     if temperature is not None:
-        if temperature.numel() != 1:
-            raise UserError(f"{path}: {_TEMPERATURE} is not one number; {_WAY_OUT}")
-        config.contrastive_temperature = round(temperature.item(), 7)
+        config.contrastive_temperature = _one_temperature(temperature, path)
     notes += _without_caption_decoder(state, config) + _untie(state)
     return Original(config, state, notes)
+
+
+def _one_temperature(tensor: Tensor, path: Path) -> float:
+    if tensor.numel() != 1 or tensor.is_complex():
+        raise UserError(f"{path}: {_TEMPERATURE} is not one number; {_WAY_OUT}")
+    value = round(float(tensor.item()), 7)
+    if not is_temperature(value):
+        raise UserError(f"{path}: {_TEMPERATURE} is {value}, not a positive number; {_WAY_OUT}")
+    return value
 
 
 def _our_name(name: str) -> str:
@@ -175,8 +179,8 @@ class _Shapes:
 
     def config(self) -> BlipConfig:
         vision, text = self._vision(), self._text()
-        projection = self.state.get("vision_proj.weight")
-        width = 256 if projection is None else projection.shape[0]
+        projection = "vision_proj.weight"
+        width = self._shape(projection, 2)[0] if projection in self.state else 256
         return BlipConfig(text_config=text, vision_config=vision, image_text_hidden_size=width)
 
     def _vision(self) -> dict[str, Any]:
@@ -229,6 +233,8 @@ class _Shapes:
                 f"{self.path}: {original_name(name)} has {tensor.ndim} dimensions instead of "
                 f"{dimensions}; {_WAY_OUT}"
             )
+        if not tensor.numel():
+            raise UserError(f"{self.path}: {original_name(name)} is empty; {_WAY_OUT}")
         return tuple(tensor.shape)
 
     def _layers(self, prefix: str) -> int:
