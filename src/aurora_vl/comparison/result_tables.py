@@ -96,7 +96,7 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     said += _without_looking(results["rows"])
     rates = f"Learning rates: the best of {count} on validation data, the same search for all"
     if count == 1:
-        rates = "Learning rates: each method's default"
+        rates = "Learning rates: the one that was set, or each method's default"
     worlds = results["worlds"]
     if worlds is not None and count > 1:
         rates += (
