@@ -63,6 +63,7 @@ def test_values_may_hold_commas_and_plus_signs() -> None:
         ("aurora+method=lora", "cannot set adapter.method: it is the method's name before the +"),
         ("aurora+comparison.trials=1", "it is the same for all methods"),
         ("aurora+data.world.style=flat", "cannot set data.world.style: it is the same for all"),
+        ("aurora+data.world={seed: 3}", "cannot set data.world: it is the same for all methods"),
         ("aurora+data.media=x", "cannot set data.media: it is the same for all methods"),
         ("aurora+task=vqa", "cannot set task: it is the same for all methods"),
         ("aurora+adapter={method: lora}", "sets the whole section adapter; set its keys one by"),

@@ -22,16 +22,17 @@ from aurora_vl.training.sections import Section
 _SETTING = re.compile(r"\+(?=[A-Za-z_][\w.]*=)")
 _SECTIONS = ("adapter", "objective", "evaluation", "training")
 _SAME_FOR_ALL = "is the same for all methods"
-_DECIDED = {
+_DECIDED = {  # by the comparison, or because a difference is told scored item by scored item
+    "task": _SAME_FOR_ALL,
     "adapter.method": "is the method's name before the +",
     "training.seed": "is one of --seeds",
     "training.output": "is a folder of the comparison's own",
     "evaluation.split": "is val while learning rates are chosen and test at the end",
     "data.world.seed": "is chosen so that nothing was tuned on it; see comparison.final_world",
-    # What is scored: a difference is told item by item.
-    **dict.fromkeys(
-        ("task", "data.kind", "data.annotations", "data.media", "data.scored"), _SAME_FOR_ALL
-    ),
+    "data.kind": _SAME_FOR_ALL,
+    "data.annotations": _SAME_FOR_ALL,
+    "data.media": _SAME_FOR_ALL,
+    "data.scored": _SAME_FOR_ALL,
     "evaluation.metric": _SAME_FOR_ALL,
 }
 
@@ -114,9 +115,8 @@ def _full(setting: str, name: str) -> str:
     key, _, value = setting.partition("=")
     section = _section_of(key, name)
     full = f"{section}.{key}" if section else key
-    reason = _DECIDED.get(full)
-    if full.startswith(("comparison.", "data.world.")):
-        reason = reason or _SAME_FOR_ALL
+    whole = full.startswith(("comparison.", "data.world"))  # `data.world={seed: 3}` as well
+    reason = _DECIDED.get(full, _SAME_FOR_ALL if whole else None)
     if reason is not None:
         raise UserError(f"--methods: {name!r} cannot set {full}: it {reason}.")
     return f"{full}={value}"
@@ -171,5 +171,5 @@ def _check_read(key: str, row: Row) -> None:
     if unread:
         raise UserError(
             f"--methods: {row.name!r} sets {key}, which {row.method} does not read; "
-            f"leave it out of this row."
+            "leave it out of this row."
         )
