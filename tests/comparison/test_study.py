@@ -9,6 +9,8 @@ import pytest
 from aurora_vl.comparison.rows import parse_rows
 from aurora_vl.comparison.study import Study, conduct, make_study
 from aurora_vl.errors import UserError
+from aurora_vl.training.kinds import KINDS
+from aurora_vl.training.recipe import Recipe
 
 
 def study(methods: str, *settings: str, out: Path = Path("out")) -> Study:
@@ -96,3 +98,33 @@ def test_what_cannot_work_is_said_before_anything_runs(
         conduct(study(methods, *settings, out=tmp_path / "out"))
     assert words in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "key"),
+    [
+        ("retrieval", "aurora+frame_aware=false", "objective.frame_aware"),
+        ("retrieval", "aurora+label_smoothing=0", "objective.label_smoothing"),
+        ("video-retrieval", "lora+inference=generate", "evaluation.inference"),
+        ("vqa", "aurora+ice=released", "objective.ice"),
+        ("vqa", "aurora+divide_by_frames=true", "objective.divide_by_frames"),
+        ("video-qa", "aurora+score=itm", "evaluation.score"),
+    ],
+)
+def test_a_row_of_another_task_is_refused(task: str, row: str, key: str) -> None:
+    with pytest.raises(UserError) as caught:
+        make_study(f"demo-{task}", parse_rows(f"aurora,{row}"), seeds=1, out=Path("out"))
+    assert str(caught.value) == (
+        f"--methods: {row!r} sets {key}, which the task {task} does not read; "
+        "leave it out of this row."
+    )
+
+
+def test_keys_that_one_task_reads_are_keys() -> None:
+    keys = {
+        f"{section}.{key}"
+        for section in ("objective", "evaluation")
+        for key in Recipe.model_fields[section].annotation.model_fields
+    }
+    for kind in KINDS.values():
+        assert kind.own_keys <= keys

@@ -89,6 +89,16 @@ def test_the_frames_are_as_many_as_in_training(video: Path, adapter: Path) -> No
     assert found != pytest.approx(usual)
 
 
+def test_questions_are_cut_as_in_training(picture: Path, adapter: Path) -> None:
+    (adapter.parent / "recipe.yaml").write_text("data: {max_words: 2}\n")
+    found = answer_about(picture, QUESTION, adapter=adapter)["log_likelihood"]
+    (adapter.parent / "recipe.yaml").unlink()
+    cut = answer_about(picture, "what color", adapter=adapter)["log_likelihood"]
+    assert found == pytest.approx(cut)
+    usual = answer_about(picture, QUESTION, adapter=adapter)["log_likelihood"]
+    assert found != pytest.approx(usual)
+
+
 def test_a_broken_recipe_is_one_sentence(picture: Path, adapter: Path) -> None:
     recipe = adapter.parent / "recipe.yaml"
     recipe.write_text("data: {\n")

@@ -121,7 +121,7 @@ def test_what_a_run_leaves(
         assert {"config.json", "model.safetensors", "tokenizer.json"} <= adapter
 
 
-@pytest.mark.parametrize("method", ["aurora", "full"])
+@pytest.mark.parametrize("method", ["aurora", "full", "vera"])
 def test_the_saved_adapter_scores_as_the_run_did(make_recipe: MakeRecipe, method: str) -> None:
     recipe = make_recipe(f"adapter.method={method}", "training.epochs=1")
     content = train(recipe)

@@ -17,7 +17,7 @@ from aurora_vl.comparison.rows import Row
 from aurora_vl.comparison.search import Choice, best_rate, candidate_rates
 from aurora_vl.comparison.trials import Runs, Trial, TrialRunner
 from aurora_vl.errors import UserError
-from aurora_vl.training.kinds import kind_of
+from aurora_vl.training.kinds import KINDS, kind_of
 from aurora_vl.training.methods import METHODS
 from aurora_vl.training.parameters import ParameterReport, parameter_report
 from aurora_vl.training.reading import read_data
@@ -278,5 +278,21 @@ def _finals(study: Study, row: Row, choices: dict[str, Choice]) -> list[Trial]:
 def make_study(
     source: str, rows: Sequence[Row], *, seeds: int, out: Path, settings: Sequence[str] = ()
 ) -> Study:
-    """A study of rows over a recipe."""
-    return Study(source, tuple(settings), tuple(rows), seeds, out)
+    """A study of rows over a recipe.
+
+    Raises:
+        UserError: the recipe is of no use, or a row sets a key that its task does not read, so that
+            the row would differ by its label alone.
+    """
+    study = Study(source, tuple(settings), tuple(rows), seeds, out)
+    task = study.base.task
+    unread = frozenset().union(*(kind.own_keys for kind in KINDS.values()))
+    unread -= KINDS[task].own_keys
+    for row in rows:
+        for key in unread:
+            if row.sets(key):
+                raise UserError(
+                    f"--methods: {row.name!r} sets {key}, which the task {task} does not read; "
+                    "leave it out of this row."
+                )
+    return study

@@ -30,8 +30,8 @@ def answer_about(
 ) -> dict[str, Any]:
     """Answer a question about a picture or a video.
 
-    With an adapter the image size, and of a video the number of frames, are those of the recipe
-    beside it, if there is one.
+    With an adapter the image size, the words of a question that are kept, and of a video the number
+    of frames, are those of the recipe beside it, if there is one.
 
     Args:
         media: the file; its name's ending tells a video from a picture.
@@ -56,7 +56,11 @@ def answer_about(
         plan = AnsweringPlan(inference="generate")
     else:
         plan = AnsweringPlan(candidates=read_answer_list(answers))
-    plan = replace(plan, frames=trained.frames or plan.frames)
+    plan = replace(
+        plan,
+        frames=trained.frames or plan.frames,
+        max_words=trained.max_words or plan.max_words,
+    )
     name = backbone or _trained_on(adapter)
     model = load_tuned(name, adapter, "vqa", trained.image_size)
     model.to("cuda" if torch.cuda.is_available() else "cpu")

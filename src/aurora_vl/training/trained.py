@@ -13,19 +13,21 @@ from aurora_vl.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class TrainedAt:
-    """The sizes an adapter was trained at, each None where no recipe tells it.
+    """What media and texts were made of in training, each None where no recipe tells it.
 
     Attributes:
         image_size: pixels along a side.
         frames: taken of a video.
+        max_words: of a text that are kept.
     """
 
     image_size: int | None = None
     frames: int | None = None
+    max_words: int | None = None
 
 
 def trained_at(adapter: Path) -> TrainedAt:
-    """The sizes in the recipe beside an adapter's folder, if it is there.
+    """What the recipe beside an adapter's folder says, if it is there.
 
     Raises:
         UserError: the recipe cannot be read.
@@ -40,7 +42,11 @@ def trained_at(adapter: Path) -> TrainedAt:
         raise UserError(
             f"{path}, the recipe beside the adapter, cannot be read ({reason}); mend or remove it."
         ) from None
-    return TrainedAt(_number(recipe, "image_size"), _number(recipe, "data", "frames"))
+    return TrainedAt(
+        image_size=_number(recipe, "image_size"),
+        frames=_number(recipe, "data", "frames"),
+        max_words=_number(recipe, "data", "max_words"),
+    )
 
 
 def _number(recipe: Any, *keys: str) -> int | None:

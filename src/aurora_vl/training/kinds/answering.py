@@ -87,6 +87,18 @@ class AnsweringKind(TaskKind[QuestionRecord]):
     measure = "Accuracy"
     texts = "questions"
     curves: ClassVar = {"loss": "Answers", "eval_accuracy": "Accuracy"}
+    video_keys = frozenset({"objective.divide_by_frames"})
+    keys = video_keys | {
+        "objective.answer_weight",
+        "objective.visual_genome_weight",
+        "objective.label_smoothing",
+        "evaluation.inference",
+        "evaluation.answer_list",
+        "evaluation.answers",
+        "evaluation.beams",
+        "evaluation.max_tokens",
+        "evaluation.attend_padding",
+    }
 
     def read(
         self, recipe: Recipe, layout: str, annotations: Path, media: Path

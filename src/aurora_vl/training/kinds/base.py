@@ -64,6 +64,8 @@ class TaskKind(ABC, Generic[R]):
             (beginning with `eval_`), to their names.
         media: what it is about; other media are refused.
         world: the layout that the generated world is written in for it, a `data.kind`.
+        keys: of the recipe's sections objective and evaluation, what tasks of its kind alone read.
+        video_keys: those of them that mean nothing for pictures.
     """
 
     model: ClassVar[Literal["retrieval", "vqa"]]
@@ -72,10 +74,17 @@ class TaskKind(ABC, Generic[R]):
     measure: ClassVar[str]
     texts: ClassVar[str]
     curves: ClassVar[dict[str, str]]
+    keys: ClassVar[frozenset[str]]
+    video_keys: ClassVar[frozenset[str]]
 
     def __init__(self, *, media: MediaKind, world: str) -> None:
         self.media = media
         self.world = world
+
+    @property
+    def own_keys(self) -> frozenset[str]:
+        """Keys of the recipe that this task reads and not all others do."""
+        return self.keys if self.media == "video" else self.keys - self.video_keys
 
     @abstractmethod
     def read(self, recipe: Recipe, layout: str, annotations: Path, media: Path) -> Splits[R]:

@@ -62,6 +62,21 @@ class RetrievalKind(TaskKind[CaptionedMedia]):
         "eval_v2t_r1": "Video → text, R@1",
         "eval_t2v_r1": "Text → video, R@1",
     }
+    video_keys = frozenset({"objective.frame_aware", "evaluation.frame_aware_evaluation"})
+    keys = video_keys | {
+        "objective.queue",
+        "objective.momentum",
+        "objective.alpha",
+        "objective.ice",
+        "objective.live_factors",
+        "objective.float32_targets",
+        "objective.count_empty_slots",
+        "objective.warm_momentum",
+        "objective.train_text_proj",
+        "objective.train_temperature",
+        "evaluation.score",
+        "evaluation.half_states",
+    }
 
     def read(
         self, recipe: Recipe, layout: str, annotations: Path, media: Path
