@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -176,8 +178,11 @@ def test_the_bundled_model_is_explained(
     outcome = aurora("export", tmp_path / "adapter", tmp_path / "lora", "--to", "lora")
     assert outcome.status == 0
     command = outcome.out.split('python -c "')[1].split('"')[0]
-    load = f"aurora_vl.load('mini', task='{task}')"
-    assert command == f"import aurora_vl; {load}.save_pretrained('mini')"
+    subprocess.run([sys.executable, "-c", command], cwd=tmp_path, check=True)
+    assert aurora_vl.load(str(tmp_path / "mini"), task=task)
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "mini")
+    ours = aurora_vl.load_tokenizer("mini")
+    assert theirs("a red rose").input_ids == ours("a red rose").input_ids
     other = aurora(
         *("export", tmp_path / "adapter", tmp_path / "named", "--to", "lora"),
         *("--backbone", "somebody/blip"),

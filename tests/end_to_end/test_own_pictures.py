@@ -145,4 +145,5 @@ def _scores(folder: Path, *settings: str) -> dict[str, float]:
     scored = run_process("evaluate", "mine.yaml", "--adapter", adapter, "--json", folder=folder)
     assert scored.status == 0, scored.err
     scores: dict[str, float] = scored.json["metrics"]
+    print(f"r_mean {scores['r_mean']:.1f}", *settings)  # README's number
     return scores

@@ -83,7 +83,7 @@ def base_in_words(base: str | None, task: str) -> str:
     if base != MINI:
         return base
     return (
-        'mini, which is inside aurora-vl: write it out with python -c "import aurora_vl; '
-        f"aurora_vl.load('mini', task='{task}').save_pretrained('mini')\", which makes the folder "
-        "./mini"
+        'mini, which is inside aurora-vl: write it out with python -c "import aurora_vl as a; '
+        f"a.load('mini', task='{task}').save_pretrained('mini'); "
+        "a.load_tokenizer('mini').save_pretrained('mini')\", which makes the folder ./mini"
     )

@@ -66,7 +66,7 @@ def _aurora(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Tune vision-language models by training about a thousandth of their numbers."""
+    """Tune vision-language models by training a small share of their numbers."""
 
 
 def run() -> None:

@@ -1,0 +1,44 @@
+"""docs/recipes.md names every key of a recipe with its default."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+
+from aurora_vl.tasks.variants import Switches
+from aurora_vl.training.recipe import Recipe
+from aurora_vl.training.sections import Section
+
+PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
+SWITCHES = {switch.name for switch in fields(Switches)}
+
+
+def keys(section: type[Section], prefix: str = "") -> dict[str, str]:
+    """Every key below a section and how the page writes its default."""
+    found = {}
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            found |= keys(kind, f"{prefix}{name}.")
+        elif name in SWITCHES:
+            found[prefix + name] = "by variant"
+        elif field.is_required():
+            found[prefix + name] = "none"
+        else:
+            default = json.dumps(field.default)
+            found[prefix + name] = f"`{default.strip(chr(34))}`"
+    return found
+
+
+def test_the_page_has_every_key_with_its_default() -> None:
+    told, section = {}, ""
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        if line.startswith("## "):
+            named = re.match(r"## `(\w+)`", line)
+            section = f"{named[1]}." if named else ""
+        row = re.match(r"\| `([\w.]+)` \| (.+?) \|", line)
+        if row:
+            told[section + row[1]] = row[2]
+    assert told == keys(Recipe)
