@@ -26,7 +26,7 @@ from tiny_blip import (
     tiny_model,
     tiny_tokenizer,
 )
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from aurora_vl.data.records import CaptionedMedia, QuestionRecord
@@ -49,12 +49,17 @@ CASES: list[Case] = [  # method, ice, momentum, queue, videos instead of picture
 INDEX = [0, 1, 2, 2, 3, 4, 5, 6, 7, 8, 0, 9, 10, 11, 3, 11]
 CAPTIONS = [2, 0, 1, 3, 1]  # of each picture
 QUESTIONS = [2, 1, 1, 3]  # about each picture of a training step
-STEPS = 3
+STEPS = 4
+# An epoch's last step: so many of process 1's 8 pairs count, the others repeat some to fill it up.
+LAST = {2: 6, 3: 0}
 RATE = 0.02
 
 
-def pairs(step: int, rank: int | None, videos: bool, together: int) -> dict[str, Tensor]:
-    """The 16 pairs of a step, or a process's 8, padded to their own longest caption."""
+def pairs(step: int, rank: int | None, videos: bool, together: int) -> dict[str, Any]:
+    """The 16 pairs of a step, or a process's 8, padded to their own longest caption.
+
+    One process has those alone that count.
+    """
     index = INDEX if together == 1 else [pair // together for pair in range(16)]
     made = batch(index, length=9, seed=step)
     made["pixel_values"] = made["pixel_values"][::together]
@@ -63,12 +68,17 @@ def pairs(step: int, rank: int | None, videos: bool, together: int) -> dict[str,
         made["pixel_values"] = torch.stack([first, first.flip(-1), -first], 1)
     made["attention_mask"][:8, 6:] = 0  # the captions of process 0 are shorter
     made["input_ids"][:8, 6:] = 0
-    if rank is not None:
-        made = {name: value.chunk(2)[rank] for name, value in made.items()}
-        longest = int(made["attention_mask"].sum(1).max())
-        for name in ("input_ids", "attention_mask"):
-            made[name] = made[name][:, :longest]
-    return made
+    counted = LAST.get(step, 8)
+    if rank is None:
+        media = (8 + counted) // together
+        return {n: v[: media if n == "pixel_values" else 8 + counted] for n, v in made.items()}
+    made = {name: value.chunk(2)[rank] for name, value in made.items()}
+    longest = int(made["attention_mask"].sum(1).max())
+    for name in ("input_ids", "attention_mask"):
+        made[name] = made[name][:, :longest]
+    if step not in LAST:
+        return made
+    return {**made, "counted_media": (counted if rank else 8) // together}
 
 
 def run(case: Case, rank: int | None) -> dict[str, Any]:
@@ -120,11 +130,15 @@ def answering_model() -> Any:
     return model.double()
 
 
-def question_step(rank: int | None) -> dict[str, Any]:
-    """Loss and gradients of four pictures with seven questions, or of a process's two pictures."""
+def question_step(rank: int | None, counted: int = 4) -> dict[str, Any]:
+    """Loss and gradients of four pictures with seven questions, or of a process's two pictures.
+
+    One process has the first pictures alone, those that count.
+    """
     task = QuestionAnsweringTask(answering_model(), AnsweringSettings()).train()
     module = task if rank is None else DistributedDataParallel(task, find_unused_parameters=True)
-    media = slice(None) if rank is None else slice(2 * rank, 2 * rank + 2)
+    media = slice(counted) if rank is None else slice(2 * rank, 2 * rank + 2)
+    own = {} if rank is None or counted == 4 else {"counted_media": counted - 2 if rank else 2}
     first = 0 if rank is None else sum(QUESTIONS[: 2 * rank])
     rows = slice(first, first + sum(QUESTIONS[media]))
     made = batch(list(range(7)), length=6, seed=5)
@@ -139,6 +153,7 @@ def question_step(rank: int | None) -> dict[str, Any]:
         answer_counts=torch.ones(len(answers), dtype=torch.long),
         answer_weights=torch.ones(len(answers), dtype=torch.float64),
         question_counts=torch.tensor(QUESTIONS[media]),
+        **own,
     )["loss"]
     loss.backward()
     gradients = {n: p.grad for n, p in task.named_parameters() if p.grad is not None}
@@ -169,7 +184,7 @@ def computed(rank: int | None, folder: Path) -> dict[str, Any]:
     return {
         "training": [run(case, rank) for case in CASES],
         "evaluation": evaluated(folder),
-        "question step": question_step(rank),
+        "question steps": [question_step(rank, counted) for counted in (4, 3, 2)],
         "answers": answered(folder),
     }
 

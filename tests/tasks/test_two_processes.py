@@ -60,7 +60,7 @@ def test_losses_and_gradients(results: Any, case: int) -> None:
     for (losses, gradients), one, two in zip(alone, first, second, strict=True):
         for name, value in losses.items():
             assert_close((one[0][name] + two[0][name]) / 2, value)
-        assert one[0]["loss"] != two[0]["loss"]
+        assert one[0]["loss"] != two[0]["loss"]  # each has its own pairs
         assert_close(one[1], gradients)
         assert_close(two[1], gradients)
 
@@ -80,8 +80,9 @@ def test_scores_of_a_shared_gallery(results: Any) -> None:
         assert together["metrics"] == alone["metrics"]
 
 
-def test_a_step_of_unequally_many_questions(results: Any) -> None:
-    alone, first, second = (result["question step"] for result in results)
+@pytest.mark.parametrize("case", range(3), ids=["even", "filled up", "of fillers alone"])
+def test_a_step_of_unequally_many_questions(results: Any, case: int) -> None:
+    alone, first, second = (result["question steps"][case] for result in results)
     assert_close((first["loss"] + second["loss"]) / 2, alone["loss"])
     for together in (first, second):
         assert_close(together["gradients"], alone["gradients"])

@@ -70,6 +70,7 @@ class QuestionAnsweringTask(nn.Module):
         answer_counts: Tensor,
         answer_weights: Tensor,
         question_counts: Tensor | None = None,
+        counted_media: int | None = None,
     ) -> dict[str, Tensor]:
         """The loss of one batch of questions.
 
@@ -83,6 +84,8 @@ class QuestionAnsweringTask(nn.Module):
             answer_counts: (B,) integers, how many answers each question has; their sum is S.
             answer_weights: (S,), such as each answer's share of the votes.
             question_counts: (b,) integers, how many questions each medium has; None for one each.
+            counted_media: how many of the media count, from the first; the others fill a process's
+                last batch of an epoch up. None for all.
 
         Returns:
             scalar `loss`: the weighted sum of the answers' negative log-likelihoods, per question.
@@ -97,6 +100,11 @@ class QuestionAnsweringTask(nn.Module):
         keys = backbone.question_keys(states, question_mask).select(owners)
         logits = backbone.answer_logits(answer_ids, answer_mask, keys)
         losses = answer_losses(logits, answer_ids, answer_mask, self.settings.label_smoothing)
+        if counted_media is not None:
+            each = torch.ones_like(answer_counts) if question_counts is None else question_counts
+            count = int(each[:counted_media].sum())
+            answer_weights = answer_weights.clone()
+            answer_weights[int(answer_counts[:count].sum()) :] = 0
         # Of all processes: theirs may have more or fewer questions, and gradients are averaged.
         questions = gather(answer_weights.new_full((1,), count)).mean()
         if self.settings.divide_by_frames and pixel_values.ndim == 5:

@@ -24,7 +24,7 @@ from aurora_vl.tasks.momentum import MomentumCopy
 from aurora_vl.tasks.video import frame_key_scale
 
 ContextEnhancement = Literal["off", "released", "symmetric", "adaptive"]
-_NO_ITEM = -100  # the id of a queue slot that holds nothing yet
+_NO_ITEM = -100  # the id of a queue slot that holds nothing yet, and of a pair that does not count
 _CONTEXT_SHARE = 0.1
 
 
@@ -109,6 +109,7 @@ class RetrievalTask(nn.Module):
         attention_mask: Tensor,
         media_index: Tensor,
         uniforms: Tensor | None = None,
+        counted_media: int | None = None,
     ) -> dict[str, Tensor]:
         """The losses of one batch of pairs.
 
@@ -120,10 +121,17 @@ class RetrievalTask(nn.Module):
             media_index: (B,) integers; pairs of the same picture are never each other's negatives.
             uniforms: (B, 2) numbers in [0, 1) that draw each pair's negative image and negative
                 text; None takes the most similar ones.
+            counted_media: how many of the media count, from the first; the others fill a process's
+                last batch of an epoch up and are left out of losses, candidates and queue. None
+                for all; to be given on all processes or none.
 
         Returns:
             scalars `loss`, `loss_itc`, `loss_itm`.
         """
+        if counted_media is not None:
+            together = len(media_index) // len(pixel_values)
+            media_index = media_index.clone()
+            media_index[counted_media * together :] = _NO_ITEM
         live = _by_pair(
             self.model(
                 pixel_values=pixel_values, input_ids=input_ids, attention_mask=attention_mask
@@ -136,9 +144,11 @@ class RetrievalTask(nn.Module):
             *self._targets(live, pixel_values, input_ids, attention_mask),
             media_index,
             every_index,
+            filled=counted_media is not None,
         )
         images, texts, valid = self._negatives(live, media_index, every_index, uniforms)
-        matching = self._matching(live, input_ids, attention_mask, images, texts, valid)
+        counted = _counted(media_index), _counted(every_index)
+        matching = self._matching(live, input_ids, attention_mask, images, texts, valid, *counted)
         return {"loss": contrastive + matching, "loss_itc": contrastive, "loss_itm": matching}
 
     def _targets(
@@ -162,6 +172,8 @@ class RetrievalTask(nn.Module):
         text_m: Tensor,
         index: Tensor,
         every_index: Tensor,
+        *,
+        filled: bool,
     ) -> Tensor:
         """ITC of the own rows against all processes' momentum features and the queue."""
         given = (image, text, self.backbone.temperature.weight)
@@ -169,6 +181,9 @@ class RetrievalTask(nn.Module):
         images = torch.cat([gather(image_m), self.image_queue])  # (G + Q, D)
         texts = torch.cat([gather(text_m), self.text_queue])
         indices = torch.cat([every_index, self.index_queue])
+        absent = indices == _NO_ITEM
+        if self.settings.count_empty_slots:
+            absent[len(every_index) :] = False
         same = index[:, None] == indices[None]  # (B, G + Q)
         same = same.to(torch.float32 if self.settings.float32_targets else image.dtype)
         hard = same / same.sum(1, keepdim=True)
@@ -176,20 +191,19 @@ class RetrievalTask(nn.Module):
 
         def logits(queries: Tensor, candidates: Tensor) -> Tensor:
             scores = queries @ candidates.T / temperature
-            if self.settings.count_empty_slots:
-                return scores
             # finite, since a target of 0 times a logarithm of -inf would be no number
-            return scores.masked_fill(indices == _NO_ITEM, torch.finfo(scores.dtype).min / 2)
+            return scores.masked_fill(absent, torch.finfo(scores.dtype).min / 2)
 
         soft_i2t = logits(image_m, texts).detach().softmax(1)
         soft_t2i = logits(text_m, images).detach().softmax(1)
         i2t = F.log_softmax(logits(image, texts), dim=1)
         t2i = F.log_softmax(logits(text, images), dim=1)
-        loss_i2t = -(i2t * (alpha * soft_i2t + (1 - alpha) * hard)).sum(1).mean()
-        loss_t2i = -(t2i * (alpha * soft_t2i + (1 - alpha) * hard)).sum(1).mean()
+        counted = _counted(index).to(i2t.dtype)
+        loss_i2t = -_mean((i2t * (alpha * soft_i2t + (1 - alpha) * hard)).sum(1), counted)
+        loss_t2i = -_mean((t2i * (alpha * soft_t2i + (1 - alpha) * hard)).sum(1), counted)
         if self.training:
             fresh = len(every_index)
-            self._enqueue(images[:fresh], texts[:fresh], every_index)
+            self._enqueue(images[:fresh], texts[:fresh], every_index, filled=filled)
         return _settled((loss_i2t + loss_t2i) / 2, given, (image, text, temperature))
 
     def _ramp(self, dtype: torch.dtype) -> Tensor:
@@ -201,11 +215,14 @@ class RetrievalTask(nn.Module):
         return share
 
     @torch.no_grad()
-    def _enqueue(self, image: Tensor, text: Tensor, index: Tensor) -> None:
+    def _enqueue(self, image: Tensor, text: Tensor, index: Tensor, *, filled: bool) -> None:
         """Overwrite the queue's oldest entries; any batch size, larger than the queue too."""
         size = self.settings.queue
         if size == 0:
             return
+        if filled:
+            counted = _counted(index)
+            image, text, index = image[counted], text[counted], index[counted]
         kept = min(len(index), size)
         slots = (self.pointer + torch.arange(kept, device=index.device)) % size
         self.image_queue[slots] = image[-kept:].to(self.image_queue.dtype)
@@ -220,7 +237,7 @@ class RetrievalTask(nn.Module):
         """Rows (B,) of all processes: a negative image for each text, a negative text for each
         image; and (B,) whether the pair has any negative at all."""
         temperature = self.backbone.temperature.weight
-        excluded = index[:, None] == every_index[None]  # (B, G)
+        excluded = (index[:, None] == every_index[None]) | ~_counted(every_index)  # (B, G)
         valid = ~excluded.all(1)
         excluded = excluded & valid[:, None]  # keeps the softmax of a row without negatives finite
         t2i = live.text_features @ gather(live.image_features).T / temperature
@@ -238,6 +255,8 @@ class RetrievalTask(nn.Module):
         images: Tensor,
         texts: Tensor,
         valid: Tensor,
+        counted: Tensor,
+        every_counted: Tensor,
     ) -> Tensor:
         """ITM over rows [true pairs, text with negative image, image with negative text]."""
         count = len(ids)
@@ -250,13 +269,14 @@ class RetrievalTask(nn.Module):
         all_ids, all_mask = _gather_padded(ids, mask)
         fused = self.backbone.fuse(all_ids[rows], all_mask[rows], runs)
         shared, drawn = fused.split([2 * count, count])
-        fused = self._enhanced(torch.cat([shared[::2], drawn, shared[1::2]]), live.text_cls, count)
+        fused = torch.cat([shared[::2], drawn, shared[1::2]])
+        fused = self._enhanced(fused, live.text_cls, count, every_counted)
         logits = self.backbone.itm_head(fused)
         labels = torch.zeros(len(rows), dtype=torch.long, device=ids.device)
         labels[:count] = 1
         losses = F.cross_entropy(logits, labels, reduction="none")
-        weights = torch.cat([torch.ones_like(valid), valid, valid]).to(losses.dtype)
-        return (losses * weights).sum() / weights.sum()
+        drawn_too = counted & valid
+        return _mean(losses, torch.cat([counted, drawn_too, drawn_too]).to(losses.dtype))
 
     def _runs(self, live: RetrievalOutput, texts: Tensor, media: Tensor) -> tuple[TextRun, ...]:
         """Keys for (3B,) texts: two for each own pair, then one for each medium drawn.
@@ -284,7 +304,9 @@ class RetrievalTask(nn.Module):
             others = others.scaled(scale[shared:])
         return TextRun(shared, own), TextRun(count, others)
 
-    def _enhanced(self, fused: Tensor, text_cls: Tensor, positives: int) -> Tensor:
+    def _enhanced(
+        self, fused: Tensor, text_cls: Tensor, positives: int, every_counted: Tensor
+    ) -> Tensor:
         """Informative context enhancement of the fused [CLS] (3B, d), in training only."""
         kind = self.settings.ice
         if kind == "off" or not self.training:
@@ -292,8 +314,10 @@ class RetrievalTask(nn.Module):
         every_text = gather_with_gradient(text_cls)  # (G, d)
         if kind == "adaptive":
             scores = fused @ every_text.T / every_text.shape[1] ** 0.5
+            scores = scores.masked_fill(~every_counted, -torch.inf)
             return fused + _CONTEXT_SHARE * (scores.softmax(1) @ every_text)
-        context = _CONTEXT_SHARE * every_text.mean(0)
+        among = every_counted[:, None].to(every_text.dtype)
+        context = _CONTEXT_SHARE * ((every_text * among).sum(0) / among.sum())
         if kind == "symmetric":
             return fused + context
         return torch.cat([fused[:positives] + context, fused[positives:]])
@@ -315,6 +339,22 @@ def _by_pair(output: RetrievalOutput) -> RetrievalOutput:
         image_features=output.image_features.repeat_interleave(together, 0),
         frame_features=None if frames is None else frames.repeat_interleave(together, 0),
     )
+
+
+def _counted(index: Tensor) -> Tensor:
+    """Which pairs count, bool (B,)."""
+    return index != _NO_ITEM
+
+
+def _mean(rows: Tensor, weights: Tensor) -> Tensor:
+    """This process's part of the weighted mean over all processes' rows.
+
+    Processes' gradients are averaged, so that the parts' mean is the mean.
+
+    Args:
+        rows, weights: (B,).
+    """
+    return (rows * weights).sum() / gather(weights.sum()[None]).mean()
 
 
 def _leaf(tensor: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ from transformers.trainer_utils import rotate_checkpoints
 from aurora_vl.data.augment import Augment
 from aurora_vl.data.transforms import to_model_input
 from aurora_vl.errors import UserError
-from aurora_vl.tasks.distributed import gather, world_size
+from aurora_vl.tasks.distributed import gather, rank, world_size
 
 log = logging.getLogger(__name__)
 STATE_FILE = "aurora_state.safetensors"
@@ -96,13 +96,27 @@ class AuroraTrainer(Trainer):
         seeds = inputs.pop("augment_seed")
         dtype = next(model.parameters()).dtype
         pixels = to_model_input(inputs.pop("pixel_values"), self.augment, seeds, dtype)
-        losses = model(pixel_values=pixels, **inputs)
+        losses = model(pixel_values=pixels, **inputs, **self._filled(len(pixels)))
         for name, value in losses.items():
             if name != "loss":
                 value = value.detach()  # stays on the device: no waiting for it at every step
                 self._parts[name] = self._parts.get(name, torch.zeros_like(value)) + value
         self._parts_count += 1
         return (losses["loss"], losses) if return_outputs else losses["loss"]
+
+    def _filled(self, batch: int) -> dict[str, int]:
+        """How many media of the own batch count, if this step's batches were filled up.
+
+        Processes need batches of one size, so accelerate fills an epoch's last ones up with its
+        first items. Items are dealt out in the processes' order.
+        """
+        dataset: Any = self.train_dataset
+        together = self.args.per_device_train_batch_size * world_size()
+        steps, rest = divmod(len(dataset), together)
+        last = (self.state.global_step + 1) % (steps + 1) == 0
+        if world_size() == 1 or rest == 0 or not last:
+            return {}
+        return {"counted_media": min(max(rest - rank() * batch, 0), batch)}
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, with the mean of each part of the loss since the last time and over processes."""
