@@ -48,9 +48,7 @@ def causal(kind: str, **settings: Any) -> nn.Module:
 
 
 def blocks(model: nn.Module) -> dict[str, dict[str, Any]]:
-    config = AuroraConfig(r=2)
-    get_peft_model(model, config)
-    return config.target_blocks or {}
+    return get_peft_model(model, AuroraConfig(r=2)).peft_config["default"].target_blocks
 
 
 @pytest.mark.parametrize("kind", GROUPED_MODELS)

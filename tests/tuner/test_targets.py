@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from peft.tuners.lora import convert_to_lora
 from torch import nn
 from transformers import (
@@ -41,9 +43,9 @@ SMALL = {
 
 
 def adapted_names(model: nn.Module, **changes: Any) -> set[str]:
-    config = AuroraConfig(r=2, **changes)
-    get_peft_model(model, config).unload()
-    return set(config.target_blocks or {})
+    adapted = get_peft_model(model, AuroraConfig(r=2, **changes))
+    adapted.unload()
+    return set(adapted.peft_config["default"].target_blocks)
 
 
 def meta(build: Any) -> nn.Module:
@@ -154,6 +156,48 @@ def test_the_record_decides_when_loading(families: dict[str, Any], tmp_path: Pat
     assert torch.equal(
         family.call(PeftModel.from_pretrained(family.build(), str(tmp_path))), expected
     )
+
+
+def test_a_config_serves_any_number_of_models(tmp_path: Path) -> None:
+    config = AuroraConfig(r=4, target_modules=["0"], init_weights=False)
+    untouched = copy.deepcopy(config)
+    wide = get_peft_model(nn.Sequential(nn.Linear(32, 32)), config)
+    get_peft_model(nn.Sequential(nn.Linear(8, 8)), config)
+    wide.add_adapter("second", config)
+    assert config == untouched
+    for name in ("default", "second"):
+        blocks = wide.peft_config[name].target_blocks["0"]
+        assert (blocks["in_width"], blocks["in_blocks"]) == (32, 1)
+    narrow = get_peft_model(nn.Sequential(nn.Linear(8, 8)), config)
+    assert narrow.base_model.aurora_U_8["default"].shape == (4, 8)
+    wide.save_pretrained(str(tmp_path))
+    written = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))
+    assert (written["listed_widths"], list(written["target_blocks"])) == ([32], ["0"])
+
+
+@pytest.mark.parametrize(
+    "changes", [{"sharing": "layer"}, {"listed_widths": [8]}, {"mlp_core": "interleaved"}]
+)
+@pytest.mark.parametrize("source", ["the adapter's", "its file's", "changed in place"])
+def test_changed_settings_are_not_overruled_by_the_record(
+    changes: dict[str, Any], source: str, families: dict[str, Any], tmp_path: Path
+) -> None:
+    family = families["blip"]
+    adapted = family.changed(core="tucker")
+    config = adapted.peft_config["default"]
+    if source == "its file's":
+        adapted.save_pretrained(str(tmp_path), save_embedding_layers=False)
+        config = PeftConfig.from_pretrained(str(tmp_path))
+    if source == "changed in place":
+        config = copy.copy(config)
+        for name, value in changes.items():
+            setattr(config, name, value)
+    else:
+        config = dataclasses.replace(config, **changes)
+    adapted.add_adapter("derived", config)
+    adapted.add_adapter("fresh", family.config(core="tucker", **changes))
+    blocks = {name: adapted.peft_config[name].target_blocks for name in adapted.peft_config}
+    assert blocks["derived"] == blocks["fresh"] != blocks["default"]
 
 
 def test_interleaving_touches_the_mlp_alone(families: dict[str, Any]) -> None:

@@ -63,10 +63,11 @@ def combined_config(
     config = copy.deepcopy(configs[0])
     config.r = sum(other.r for other in configs)
     config.scaling, config.rank_stabilised = 1.0, False
-    config.target_blocks = {
+    blocks = {
         key: record for other in configs for key, record in (other.target_blocks or {}).items()
     }
-    config.target_modules = set(config.target_blocks)
+    config.record(blocks)
+    config.target_modules = set(blocks)
     config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
     config.gqt = "released" if any(other.gqt == "released" for other in configs) else "off"
     if config.gqt == "released" and without_gates:

@@ -6,6 +6,7 @@ It knows no torch. `registry.register` makes PEFT read it back from adapter_conf
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -46,6 +47,16 @@ def _are_widths(value: Any) -> bool:
     )
 
 
+class TargetBlocks(dict[str, dict[str, Any]]):
+    """Widths and blocks by map, and the settings that they follow from; only the blocks are saved.
+
+    Attributes:
+        settings: what `AuroraConfig` said when the blocks were made or read; None if nobody asked.
+    """
+
+    settings: tuple[Any, ...] | None = None
+
+
 @dataclass
 class AuroraConfig(PeftConfig):
     """Configuration of an Aurora adapter.
@@ -80,13 +91,16 @@ class AuroraConfig(PeftConfig):
         dropout_at: "rank", on x U^T; "released": there in text and other maps, behind the core with
             a mask per output slice in maps under a module named like "vision".
         listed_widths: widths that sizes are cut by. None: the model's hidden sizes by its config;
-            without a config the sizes of the targeted square maps. Resolved when injected.
+            without a config the sizes of the targeted square maps. The adapter's own copy of the
+            configuration, `model.peft_config[name]`, has them resolved.
         init_weights: False gives a start that changes the model, for tests.
         init: "ours" or the "released" code's distributions; both start as the frozen model.
         gqt: the query gate in layers that offer a slot: "released", "gated" or "off".
         gqt_start: "zero", or "normal": N(0, 0.0002^2) as released. "gated" starts at scale 1,
             shift 0 whatever is said here.
-        target_blocks: filled when injected: for every targeted map its widths and blocks.
+        target_blocks: for every targeted map its widths and blocks, filled in the adapter's own
+            copy of the configuration. An adapter made from that copy or from a file is cut as
+            recorded there, unless a setting that the blocks follow from has been changed since.
 
     Raises:
         ValueError: a value is outside its range or two values contradict each other.
@@ -168,6 +182,29 @@ class AuroraConfig(PeftConfig):
         self._check_choices()
         self._check_numbers()
         self._check_layers()
+        blocks = self.target_blocks
+        if isinstance(blocks, dict) and getattr(blocks, "settings", None) is None:
+            self.record(blocks)  # read from a file: of the settings beside it
+
+    def record(self, blocks: Mapping[str, dict[str, Any]]) -> None:
+        """Set `target_blocks` to what follows from the settings as they are now."""
+        self.target_blocks = TargetBlocks(blocks)
+        self.target_blocks.settings = self._block_settings()
+
+    def recorded_blocks(self) -> Mapping[str, dict[str, Any]]:
+        """Return `target_blocks` if it is of the settings as they are now, else nothing."""
+        blocks = self.target_blocks or {}
+        settings = getattr(blocks, "settings", None)
+        return blocks if settings in (None, self._block_settings()) else {}
+
+    def _block_settings(self) -> tuple[Any, ...]:
+        widths = self.listed_widths
+        return (
+            None if widths is None else tuple(widths),
+            self.sharing,
+            self.mlp_core,
+            tuple(self.mlp_modules),
+        )
 
     def _check_names(self) -> None:
         """A bare name becomes a list of one: read letter by letter it would match other modules."""

@@ -122,7 +122,10 @@ class AuroraModel(BaseTuner):
         low_cpu_mem_usage: bool = False,
         state_dict: dict[str, Tensor] | None = None,
     ) -> None:
-        """Add an adapter; if that fails, leave model, config and other adapters as they were.
+        """Add an adapter; if that fails, leave the model and other adapters as they were.
+
+        The adapter keeps a configuration of its own: what is resolved here for this model must not
+        show in the caller's, who may use it for others.
 
         Args:
             model: the model to adapt.
@@ -131,18 +134,16 @@ class AuroraModel(BaseTuner):
             low_cpu_mem_usage: create the parameters on the meta device.
             state_dict: find the targets by the keys of these weights instead of the config.
         """
-        config = self.peft_config[adapter_name]
-        before = (config.target_modules, config.listed_widths, config.target_blocks)
+        given = self.peft_config[adapter_name]
+        config = self.peft_config[adapter_name] = copy.deepcopy(given)
         shared = [
             (p, p.requires_grad) for c in self.shared_parameters().values() for p in c.values()
         ]
         inner = [(p, p.requires_grad) for p in model.parameters()]
         self._recorded = {
-            key: BlockLayout.from_record(record)
-            for key, record in (config.target_blocks or {}).items()
+            key: BlockLayout.from_record(record) for key, record in config.recorded_blocks().items()
         }
         self._blocks: dict[str, dict[str, Any]] = {}
-        config.target_blocks = self._blocks
         try:
             super().inject_adapter(
                 model,
@@ -153,7 +154,7 @@ class AuroraModel(BaseTuner):
             )
         except Exception:
             self._roll_back(model, adapter_name)
-            config.target_modules, config.listed_widths, config.target_blocks = before
+            self.peft_config[adapter_name] = given
             for parameter, flag in inner:
                 parameter.requires_grad = flag
             raise
@@ -161,6 +162,7 @@ class AuroraModel(BaseTuner):
             # An adapter added for inference would freeze the others' shared parameters.
             for parameter, flag in shared:
                 parameter.requires_grad = flag
+        config.record(self._blocks)
 
     def _create_and_replace(
         self,
