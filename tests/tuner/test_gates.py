@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import get_peft_model
+from peft import PeftModel, get_peft_model
+from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import Tensor, nn
 
+from aurora_vl import AuroraConfig
 from aurora_vl.tuner import AuroraQueryGate, QuerySlot, algebra
+from aurora_vl.tuner.gqt import GATE_NAMES
 
 
 def gates_of(model: nn.Module) -> list[AuroraQueryGate]:
@@ -44,6 +48,52 @@ def test_a_slot_is_never_a_target_by_name(blip: Any) -> None:
         blip.build(), blip.config(exclude_modules=["text_encoder.encoder.layer.0.query_slot"])
     )
     assert len(gates_of(without)) == 1
+
+
+_ALL = ["qkv", "projection", "fc1", "fc2", "query", "key", "value"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"target_modules": ["qkvv"]}, "qkvv"),
+        ({"target_modules": r".*\.qkvv"}, r".*\.qkvv"),
+        ({"exclude_modules": _ALL}, "all of them excluded"),
+        ({"exclude_modules": ".*(?<!query_slot)", "target_modules": "all-linear"}, "all-linear"),
+    ],
+)
+def test_gates_alone_are_no_answer_to_targets_that_are_not_there(
+    blip: Any, changes: dict[str, Any], named: str
+) -> None:
+    model = blip.build()
+    names = list(model.state_dict())
+    with pytest.raises(ValueError, match="not found in the base model") as caught:
+        get_peft_model(model, AuroraConfig(r=4, **changes))
+    assert named in str(caught.value)
+    assert list(model.state_dict()) == names
+    assert not gates_of(model)
+    adapted = blip.changed(model)
+    expected = blip.call(adapted)
+    with pytest.raises(ValueError, match="not found in the base model"):
+        adapted.add_adapter("second", AuroraConfig(r=4, modules_to_save=["itm_head"], **changes))
+    assert list(adapted.peft_config) == ["default"]
+    assert torch.equal(blip.call(adapted), expected)
+
+
+def test_no_targets_are_an_adapter_of_gates_alone(blip: Any, tmp_path: Path) -> None:
+    adapted = blip.changed(target_modules=[])
+    expected = blip.call(adapted)
+    assert {n.split(".")[-2] for n, p in adapted.named_parameters() if p.requires_grad} == set(
+        GATE_NAMES["released"]
+    )
+    adapted.save_pretrained(str(tmp_path), save_embedding_layers=False)
+    assert torch.equal(blip.call(PeftModel.from_pretrained(blip.build(), str(tmp_path))), expected)
+
+
+def test_pefts_own_sign_for_no_targets_adds_nothing(blip: Any) -> None:
+    adapted = get_peft_model(blip.build(), blip.config(target_modules=DUMMY_TARGET_MODULES))
+    assert not gates_of(adapted)
+    assert torch.equal(blip.call(adapted), blip.call(blip.build()))
 
 
 def test_unloading_puts_the_slots_back(blip: Any) -> None:

@@ -68,7 +68,8 @@ class AuroraConfig(PeftConfig):
     Args:
         r: rank; BLIP-base has 112,192 factor numbers at r=64 with the cp core.
         target_modules: names (suffixes), a regular expression or "all-linear". None: the maps the
-            method names for the model's type (`targets.DEFAULT_TARGETS`).
+            method names for the model's type (`targets.DEFAULT_TARGETS`). An empty list: no map;
+            query gates are trained alone.
         exclude_modules: names or a regular expression of modules to leave out.
         modules_to_save: modules trained whole and saved with the adapter, such as heads.
         layers_to_transform: layer indices to adapt, query gates included; only with a list of

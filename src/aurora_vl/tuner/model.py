@@ -13,8 +13,10 @@ from functools import partial
 from typing import Any
 
 import torch
+from peft import NoMatchingPeftModuleError
 from peft.tuners.tuners_utils import BaseTuner
 from peft.utils import AuxiliaryTrainingWrapper, get_quantization_kwargs
+from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import Tensor, nn
 
 from aurora_vl.tuner import combine, start
@@ -96,6 +98,35 @@ class AuroraModel(BaseTuner):
             return False  # nn.MultiheadAttention reads its projections' weights, never calls them
         return found
 
+    def _prepare_model(self, peft_config: AuroraConfig, model: nn.Module) -> None:
+        """Refuse targets that no module has: beside query gates, PEFT's own check is content."""
+        targets = peft_config.target_modules
+        asked = targets and targets != DUMMY_TARGET_MODULES and self._by_name
+        gated = peft_config.gqt != "off" and any(
+            isinstance(_unwrapped(module), QuerySlot) for module in model.modules()
+        )
+        if asked and gated and not self._targets_any_module(peft_config):
+            excluded = peft_config.exclude_modules
+            fault = f", or all of them excluded by {excluded}" if excluded else ""
+            raise NoMatchingPeftModuleError(
+                f"Target modules {targets} not found in the base model{fault}. Check "
+                "`target_modules`, `exclude_modules` and `layers_to_transform`; to train the query "
+                "gates alone, set `target_modules=[]`."
+            )
+
+    def _targets_any_module(self, config: AuroraConfig) -> bool:
+        kind: type[nn.Module] = nn.Module
+        if config.target_modules == "all-linear":  # PEFT writes their names into it later
+            config, kind = copy.copy(config), nn.Linear
+            config.target_modules = ".*"
+        return any(
+            isinstance(inner := _unwrapped(module), kind)
+            and not isinstance(inner, QuerySlot)
+            and self._check_target_module_exists(config, key)
+            for key, module in self.model.named_modules()
+            if key
+        )
+
     def _targeted_sizes(self, config: AuroraConfig) -> Iterator[tuple[int, int]]:
         for key, module in self.model.named_modules():
             inner = _unwrapped(module)
@@ -144,6 +175,7 @@ class AuroraModel(BaseTuner):
             key: BlockLayout.from_record(record) for key, record in config.recorded_blocks().items()
         }
         self._blocks: dict[str, dict[str, Any]] = {}
+        self._by_name = state_dict is None
         try:
             super().inject_adapter(
                 model,
