@@ -171,6 +171,12 @@ def _change(**entries: Any) -> Callable[[Path], None]:
     return damage
 
 
+def _without_a_record(folder: Path) -> None:
+    blocks = config_of(folder)["target_blocks"]
+    del blocks["encoder.layer.1.attention.self.query"]
+    _change(target_blocks=blocks)(folder)
+
+
 def _without_core(folder: Path) -> None:
     tensors = load_file(folder / WEIGHTS)
     del tensors["base_model.aurora_core"]
@@ -183,6 +189,10 @@ def _without_core(folder: Path) -> None:
         (_change(peft_type="LORA"), "is of type LORA; only Aurora adapters"),
         (_change(target_blocks=None), r"does not record the adapted maps \(target_blocks\)"),
         (_change(target_blocks={"a": {"in": 1}}), r"does not record the adapted maps"),
+        (
+            _without_a_record,
+            r"does not record encoder\.layer\.1\.attention\.self\.query \(target_blocks\)",
+        ),
         (_without_core, r"lacks base_model\.aurora_core"),
         (lambda folder: (folder / WEIGHTS).write_bytes(b"12345678{}"), "cannot be read"),
         (lambda folder: (folder / WEIGHTS).unlink(), f"it lacks {WEIGHTS}"),

@@ -29,7 +29,7 @@ from aurora_vl.tuner.gqt import GATE_NAMES
 from aurora_vl.tuner.layout import BlockLayout
 
 _CONFIG = "adapter_config.json"
-_TOP, _INNER = "base_model.", "base_model.model."
+_TOP, _INNER, _ROWS = "base_model.", "base_model.model.", ".aurora_P"
 _BIAS = {"none": "none", "all": "all", "aurora_only": "lora_only"}
 
 
@@ -127,7 +127,8 @@ def write_lora(adapter: AdapterFiles, out: Path, *, base: str | None = None) -> 
         base: what to record as the base model; what the adapter says if left out.
 
     Raises:
-        UserError: it is no Aurora adapter, has query gates, or lacks tensors.
+        UserError: it is no Aurora adapter, has query gates, lacks tensors or has some of maps that
+            its configuration does not record.
     """
     kind = adapter.config.get("peft_type")
     if kind != AuroraPeftType.AURORA:
@@ -158,10 +159,17 @@ def _layouts(adapter: AdapterFiles) -> dict[str, BlockLayout]:
         layouts = {name: BlockLayout.from_record(record) for name, record in records.items()}  # type: ignore[union-attr]
     except (AttributeError, TypeError):
         layouts = {}
-    if not layouts:
+    trained = {
+        key.removeprefix(_INNER).removesuffix(_ROWS)
+        for key in adapter.tensors
+        if key.endswith(_ROWS)
+    }
+    left_over = sorted(trained - layouts.keys())
+    if left_over or not layouts:
+        absent = left_over[0] if layouts else "the adapted maps"
         raise UserError(
-            f"{adapter.folder / _CONFIG} does not record the adapted maps (target_blocks); load "
-            "the adapter over its model and save it again."
+            f"{adapter.folder / _CONFIG} does not record {absent} (target_blocks); load the "
+            "adapter over its model and save it again."
         )
     return layouts
 
@@ -171,7 +179,7 @@ def _factors(adapter: AdapterFiles, name: str, layout: BlockLayout) -> tuple[Ten
     keys = (
         *(f"{_TOP}{factor}" for factor in layout.factors),
         f"{_TOP}aurora_core",
-        f"{_INNER}{name}.aurora_P",
+        f"{_INNER}{name}{_ROWS}",
     )
     absent = [key for key in keys if key not in adapter.tensors]
     if absent:
