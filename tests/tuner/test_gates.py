@@ -192,6 +192,20 @@ def test_merged_adapters_keep_their_own_gates(blip: Any) -> None:
         adapted.merge_and_unload()
 
 
+def test_gates_of_what_is_not_merged_are_out_of_force(blip: Any) -> None:
+    adapted = blip.changed()
+    default = blip.call(adapted)
+    adapted.add_adapter("plain", blip.config(gqt="off", init_weights=False))
+    adapted.eval().set_adapter("plain")
+    plain = blip.call(adapted)
+    adapted.set_adapter("default")
+    adapted.merge_adapter(["plain"])
+    torch.testing.assert_close(blip.call(adapted), plain)
+    assert adapted.get_model_status().merged_adapters == ["plain"]
+    adapted.unmerge_adapter()
+    torch.testing.assert_close(blip.call(adapted), default)
+
+
 def test_released_and_gated_side_by_side(blip: Any) -> None:
     adapted = blip.changed(gqt="gated")
     gated = blip.call(adapted)

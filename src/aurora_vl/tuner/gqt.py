@@ -61,9 +61,11 @@ class AuroraQueryGate(nn.Module, AuroraLayer):
             getattr(self, name)[adapter_name] = nn.Parameter(vector)
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Keep the given adapters' gates in force while their linear maps are merged."""
-        names = check_adapters_to_merge(self, adapter_names)
-        self.merged_adapters.extend(name for name in names if self.has_adapter(name))
+        """Keep the given adapters' gates in force, and no others, while their maps are merged.
+
+        An adapter without a gate here counts as well: merged, it puts the active ones out of force.
+        """
+        self.merged_adapters.extend(check_adapters_to_merge(self, adapter_names))
 
     def unmerge(self) -> None:
         """Go back to the gates of the active adapters."""
