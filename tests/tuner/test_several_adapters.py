@@ -88,6 +88,32 @@ def test_two_active_adapters_add_up(family: Any) -> None:
     assert_close(family.call(adapted), both)
 
 
+def test_a_refused_merge_leaves_no_adapter_inside_the_layer(families: dict[str, Any]) -> None:
+    family = families["mlp"]
+    adapted = family.changed()
+    adapted.add_adapter("broken", family.config(init_weights=False))
+    adapted.base_model.aurora_core["broken"].data[0] = torch.nan
+    before = weights(adapted)
+    with pytest.raises(ValueError, match="adapter broken seems to be broken"):
+        adapted.merge_adapter(["default", "broken"], safe_merge=True)
+    assert not any(layer.merged for layer in adapted.modules() if isinstance(layer, AuroraLayer))
+    for name, parameter in adapted.named_parameters():
+        if "base_layer" in name:
+            assert torch.equal(parameter, before[name])
+
+
+def test_merging_rounds_a_half_precision_weight_once(families: dict[str, Any]) -> None:
+    family = families["mlp"]
+    adapted = family.changed(family.build().bfloat16())
+    adapted.add_adapter("second", family.config(init_weights=False))
+    layer = adapted.get_base_model().lin1
+    names = ["default", "second"]
+    update = sum(layer.get_delta_weight(name) for name in names)
+    expected = (layer.weight.float() + update).bfloat16()
+    adapted.merge_adapter(names)
+    assert torch.equal(layer.weight, expected)
+
+
 def test_deleting(family: Any) -> None:
     adapted = family.changed()
     default = family.call(adapted)

@@ -195,41 +195,41 @@ class AuroraLinear(nn.Module, AuroraLayer):
         delta = algebra.delta_weight(u, v, core, modes, interleaved=settings.layout.interleaved)
         return (delta * settings.scaling).to(dtype)
 
-    def get_low_rank_factors(self, adapter_name: str) -> tuple[Tensor, Tensor]:
-        """Return (down, up), exact: the adapter's change of the weight is up @ down."""
-        settings = self.aurora_settings[adapter_name]
-        down, up = algebra.low_rank_factors(
-            *self.factors(adapter_name), interleaved=settings.layout.interleaved
-        )
-        return down, up * settings.scaling
-
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Add the updates of the given (default: the active) adapters to the frozen weight.
 
         Raises:
-            ValueError: with `safe_merge`, if the sum is not finite; the weight is then unchanged.
+            ValueError: with `safe_merge`, if the sum is not finite; this layer is then unchanged,
+                while layers before it in the model may be merged already (`unmerge` undoes that).
         """
-        for name in check_adapters_to_merge(self, adapter_names):
-            if not self.has_adapter(name):
-                continue
-            weight = self.get_base_weight()
-            merged = weight + self.get_delta_weight(name).to(weight)
-            if safe_merge and not torch.isfinite(merged).all():
-                raise ValueError(
-                    f"NaNs detected in the merged weights. The adapter {name} seems to be broken"
-                )
-            self.set_base_weight(merged)
-            self.merged_adapters.append(name)
+        names = [
+            name for name in check_adapters_to_merge(self, adapter_names) if self.has_adapter(name)
+        ]
+        if not names:
+            return
+        merged = self._weight_changed_by(names, 1.0)
+        if safe_merge and not torch.isfinite(merged).all():
+            broken = [n for n in names if not torch.isfinite(self.get_delta_weight(n)).all()]
+            raise ValueError(
+                "NaNs detected in the merged weights. The adapter "
+                f"{', '.join(broken or names)} seems to be broken"
+            )
+        self.set_base_weight(merged)
+        self.merged_adapters.extend(names)
 
     def unmerge(self) -> None:
         """Take the updates of all merged adapters out of the weight again."""
         if not self.merged:
             warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
             return
-        while self.merged_adapters:
-            name = self.merged_adapters.pop()
-            weight = self.get_base_weight()
-            self.set_base_weight(weight - self.get_delta_weight(name).to(weight))
+        self.set_base_weight(self._weight_changed_by(self.merged_adapters, -1.0))
+        self.merged_adapters.clear()
+
+    def _weight_changed_by(self, names: list[str], sign: float) -> Tensor:
+        """Return the weight plus or minus the updates, rounded once, at the end."""
+        weight = self.get_base_weight()
+        update = sum(self.get_delta_weight(name).to(weight.device) for name in names)
+        return (weight + sign * update).to(weight.dtype)
 
     def forward(
         self, x: Tensor, *args: Any, adapter_names: list[str] | None = None, **kwargs: Any
