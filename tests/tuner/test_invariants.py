@@ -14,7 +14,7 @@ import torch
 from adapter_checks import assert_close, differs, flags, frozen_but, weights
 from peft import PeftModel, get_peft_model, inject_adapter_in_model
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from aurora_vl.tuner import AuroraLayer, AuroraQueryGate, count_numbers
 from aurora_vl.tuner.layout import BlockLayout
@@ -324,6 +324,34 @@ def test_compiled_with_a_gate(families: dict[str, Any]) -> None:
     torch.compiler.reset()
     compiled = torch.compile(gate, backend="eager", fullgraph=True)
     assert_close(compiled(*states), gate(*states))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # an adapter's sizes are constants
+def test_traced(families: dict[str, Any], core: str) -> None:
+    adapted = families["mlp"].changed(core=core)
+    x, other = torch.randn(2, 3, 10).double()
+    traced = torch.jit.trace(adapted, x)
+    assert_close(traced(other), adapted(other))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch's own, in jvp
+def test_function_transforms(families: dict[str, Any], core: str) -> None:
+    """Gradients, of single rows too, and directional derivatives are those of autograd."""
+    adapted = families["mlp"].changed(core=core)
+    trained = {name: p for name, p in adapted.named_parameters() if p.requires_grad}
+    x = torch.randn(3, 10).double()
+
+    def loss(parameters: dict[str, Tensor], rows: Tensor) -> Tensor:
+        return torch.func.functional_call(adapted, parameters, (rows,)).square().sum()
+
+    expected = dict(zip(trained, torch.autograd.grad(loss(trained, x), list(trained.values()))))
+    given = {name: p.detach() for name, p in trained.items()}
+    assert_close(torch.func.grad(loss)(given, x), expected)
+    by_row = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(given, x[:, None])
+    assert_close({name: each.sum(0) for name, each in by_row.items()}, expected)
+    _, change = torch.func.jvp(lambda p: loss(p, x), (given,), (given,))
+    assert_close(change, sum((expected[name] * given[name]).sum() for name in given))
 
 
 def test_peft_reports_its_status(family: Any) -> None:

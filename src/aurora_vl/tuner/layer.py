@@ -32,6 +32,19 @@ def _precast(x: Tensor) -> Tensor:
     return x
 
 
+def _transformed() -> bool:
+    """Tell whether this is no plain run, so that nothing may be written in place.
+
+    A compiler plans its memory itself; a tracer and torch.func's transforms, for which there is no
+    public question, do not follow.
+    """
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch._C._are_functorch_transforms_active()
+    )
+
+
 class AuroraLayer(BaseTunerLayer):
     """What adapted maps and query gates have in common.
 
@@ -262,13 +275,10 @@ class AuroraLinear(nn.Module, AuroraLayer):
         return result.view(*x.shape[:-1], self.out_features)
 
     def _owns_output(self) -> bool:
-        """Tell whether nobody but this layer sees the frozen map's output.
-
-        A compiler plans its memory itself.
-        """
+        """Tell whether nobody but this layer sees the frozen map's output."""
         base = self.base_layer
         hooked = base._forward_hooks or base._backward_hooks or base._backward_pre_hooks
-        return type(base) is nn.Linear and not hooked and not torch.compiler.is_compiling()
+        return type(base) is nn.Linear and not hooked and not _transformed()
 
     def _add_delta(
         self, result: Tensor, x: Tensor, adapter_name: str, in_place: bool = False
