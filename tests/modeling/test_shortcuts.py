@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_blip import batch, tiny_model
+from tiny_blip import batch, fill, tiny_config, tiny_model
 from torch import nn
 
-from aurora_vl.modeling.blip import BlipForRetrieval, CrossKeys, TextRun
+from aurora_vl.modeling.blip import BlipForQuestionAnswering, BlipForRetrieval, CrossKeys, TextRun
 from aurora_vl.modeling.precision import keep_frozen_maps_in
 from aurora_vl.tasks.retrieval import backbone_of
 
@@ -76,6 +76,18 @@ def test_frozen_maps_stored_as_autocast_has_them_change_no_bit() -> None:
     assert {p.dtype for p in stored} == {torch.bfloat16}
 
 
+def test_word_embeddings_that_are_an_output_map_too_are_not_rounded() -> None:
+    model = BlipForQuestionAnswering(tiny_config())
+    fill(model)
+    model.requires_grad_(False)
+    words = model.text_decoder.get_input_embeddings()
+    before = words.weight.clone()
+    keep_frozen_maps_in(model, torch.bfloat16)
+    assert torch.equal(words.weight, before)
+    assert model.text_decoder.cls.predictions.decoder.weight is words.weight
+    assert model.text_decoder.cls.predictions.transform.dense.weight.dtype == torch.bfloat16
+
+
 def test_a_frozen_maps_output_is_not_changed_behind_a_hook() -> None:
     model = tiny_model("aurora")
     layer = backbone_of(model).vision_model.encoder.layers[0].mlp.fc1
@@ -89,7 +101,7 @@ def test_a_frozen_maps_output_is_not_changed_behind_a_hook() -> None:
 
 def test_gated_slots_need_every_token() -> None:
     from peft import get_peft_model
-    from tiny_blip import HEADS, fill, tiny_config
+    from tiny_blip import HEADS
 
     from aurora_vl.tuner.config import AuroraConfig
 

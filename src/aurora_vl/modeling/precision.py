@@ -16,14 +16,23 @@ _MAPS = (nn.Linear, nn.Conv2d)  # what autocast casts; norms and embeddings stay
 def keep_frozen_maps_in(model: nn.Module, dtype: torch.dtype) -> None:
     """Cast the weights of all maps that are not trained, in place.
 
+    A weight that other modules read as well, such as the word embeddings that are an answer
+    decoder's output map too, stays as it is: autocast would not have cast it for them.
+
     Afterwards the model is called under autocast to `dtype` only.
 
     Args:
         model: with what is trained set to require gradients.
         dtype: autocast's, such as bfloat16.
     """
+    read_elsewhere = {
+        parameter
+        for module in model.modules()
+        if not isinstance(module, _MAPS)
+        for parameter in module.parameters(recurse=False)
+    }
     for module in model.modules():
         if isinstance(module, _MAPS):
             for parameter in module.parameters(recurse=False):
-                if not parameter.requires_grad:
+                if not parameter.requires_grad and parameter not in read_elsewhere:
                     parameter.data = parameter.data.to(dtype)
