@@ -78,6 +78,25 @@ def test_refusals(
     assert list(adapted.peft_config) == ["default", "second"]
 
 
+@pytest.mark.parametrize("weights", [[1.0, -1.0, 0.0], [0.1, 0.2, -0.3]])
+def test_heads_have_no_mean_by_weights_that_cancel(
+    families: dict[str, Any], weights: list[float]
+) -> None:
+    adapted = families["mlp"].changed(modules_to_save=["head"])
+    for name in ("second", "third"):
+        adapted.add_adapter(name, families["mlp"].config(modules_to_save=["head"]))
+    with pytest.raises(ValueError, match="weights sum to 0"):
+        adapted.base_model.add_weighted_adapter(list(adapted.peft_config), weights, "all")
+
+
+def test_the_order_of_heads_does_not_matter(families: dict[str, Any]) -> None:
+    family = families["blip"]
+    adapted = family.changed(modules_to_save=["itm_head", "text_proj"])
+    adapted.add_adapter("second", family.config(modules_to_save=["text_proj", "itm_head"]))
+    adapted.base_model.add_weighted_adapter(["default", "second"], [0.5, 0.5], "both")
+    assert "both" in adapted.get_base_model().text_proj.modules_to_save
+
+
 def test_gates_are_summed_where_an_adapter_has_one(families: dict[str, Any]) -> None:
     family = families["blip"]
     without_first = {"exclude_modules": r".*layer\.0\.query_slot"}
