@@ -11,6 +11,7 @@ import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
+from tiny_blip import tiny_tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from torch.nn import functional as F
@@ -26,6 +27,7 @@ from aurora_vl.modeling import hub
 from aurora_vl.modeling import load as loading
 from aurora_vl.modeling.blip import BlipForQuestionAnswering, BlipForRetrieval
 from aurora_vl.modeling.checkpoint import POSITIONS, interpolate_positions
+from aurora_vl.modeling.convert import convert
 from aurora_vl.modeling.load import load, load_tokenizer
 
 Fill = Callable[..., nn.Module]
@@ -277,6 +279,48 @@ def test_tokenizer(folder: Path) -> None:
     tokenizer = load_tokenizer(folder)
     assert tokenizer(["a dog", "dog"], padding=True)["input_ids"] == [[4, 5], [5, 0]]
     assert tokenizer.is_fast
+
+
+def test_a_folders_weights_file_is_no_original_checkpoint(folder: Path, tmp_path: Path) -> None:
+    """Without config.json, heads, temperature and special words would be guessed."""
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        sentence = f"{folder / name} is the weights file of a folder.* give the folder {folder}"
+        with pytest.raises(UserError, match=sentence):
+            load(folder / name)
+        with pytest.raises(UserError, match=sentence):
+            convert(folder / name, tmp_path / "out")
+
+
+@pytest.mark.parametrize("weight_map", [{"a": 3}, {"a": ["x"]}, {"a": None}, [["a", "b"]], "ab"])
+def test_an_index_that_names_no_files(folder: Path, weight_map: Any) -> None:
+    (folder / "model.safetensors").unlink()
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(UserError, match=f"{index} is not an index of weight files"):
+        load(folder)
+
+
+def test_positions_of_eight_bits_are_interpolated(folder: Path) -> None:
+    def shorten(state: dict[str, torch.Tensor]) -> None:
+        state[POSITIONS] = state[POSITIONS].to(torch.float8_e4m3fn)
+
+    full = load(folder, image_size=32).vision_model.embeddings.position_embedding
+    change_state(folder, shorten)
+    found = load(folder, image_size=32).vision_model.embeddings.position_embedding
+    torch.testing.assert_close(found, full, rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("tokenizer_config.json", b"[]"), ("tokenizer.json", b"\xff\xfe"), ("vocab.txt", b"\xff\xfe")],
+)
+def test_a_damaged_tokenizer(folder: Path, name: str, content: bytes) -> None:
+    if name != "vocab.txt":
+        tiny_tokenizer().save_pretrained(folder)
+    (folder / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"{folder} holds no tokenizer that can be read"):
+        load_tokenizer(folder)
 
 
 def test_a_folder_may_be_called_like_an_architecture(

@@ -64,9 +64,12 @@ def only_tensors(
 
 def _read_index(path: Path) -> dict[str, str]:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))["weight_map"])
+        files = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        if not isinstance(files, dict) or not all(isinstance(f, str) for f in files.values()):
+            raise ValueError("weight_map holds no names of files")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not an index of weight files; fetch it again") from error
+    return files
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -112,7 +115,8 @@ def interpolate_positions(positions: Tensor, grid: int) -> Tensor:
         grid: the wanted number of patches along a side.
 
     Returns:
-        (1, 1 + grid * grid, d), of the given type.
+        (1, 1 + grid * grid, d), of the given type; of 8 bits, for which torch computes next to
+        nothing, in float32.
 
     Raises:
         ValueError: if they are no such positions, or the patches do not form a square.
@@ -121,6 +125,8 @@ def interpolate_positions(positions: Tensor, grid: int) -> Tensor:
         raise ValueError(f"it has {positions.ndim} dimensions instead of 3")
     if not positions.is_floating_point():
         raise ValueError("it holds whole numbers")
+    if positions.dtype.itemsize == 1:
+        positions = positions.float()
     first, patches = positions[:, :1], positions[:, 1:]
     side = round(patches.shape[1] ** 0.5)
     if side == 0 or side * side != patches.shape[1]:

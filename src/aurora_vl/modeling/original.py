@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,12 +81,14 @@ def read_original(path: Path) -> Original:
     Whether all tensors of a model are there is for the caller to check.
 
     Raises:
-        UserError: if the file cannot be read or its shapes are not those of a BLIP.
+        UserError: if the file cannot be read, its shapes are not those of a BLIP, or it is the
+            weights file of a transformers folder.
     """
     content = read_file(path)
     inner = content.get("model", content)
     if not isinstance(inner, Mapping):
         raise UserError(f"{path} has no tensors by name under 'model'; {_WAY_OUT}")
+    _refuse_theirs(inner, path)
     state, notes = _without_training_state(only_tensors(inner, path, _WAY_OUT))
     state = {_our_name(name): tensor for name, tensor in state.items()}
     temperature = state.pop(_TEMPERATURE, None)
@@ -95,6 +97,16 @@ def read_original(path: Path) -> Original:
         config.contrastive_temperature = _one_temperature(temperature, path)
     notes += _without_caption_decoder(state, config) + _untie(state)
     return Original(config, state, notes)
+
+
+def _refuse_theirs(names: Iterable[Any], path: Path) -> None:
+    """Refuse names of transformers: its config.json alone tells heads, words and temperature."""
+    starts = {str(name).partition(".")[0] for name in names}
+    if "vision_model" in starts and "visual_encoder" not in starts:
+        raise UserError(
+            f"{path} is the weights file of a folder, which says nothing of the configuration; "
+            f"give the folder {path.parent}, with config.json in it"
+        )
 
 
 def _one_temperature(tensor: Tensor, path: Path) -> float:

@@ -43,7 +43,7 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         if not any((folder / name).is_file() for name in (_WHOLE, "tokenizer_config.json")):
             return BertTokenizer.from_pretrained(folder, local_files_only=True)
         return AutoTokenizer.from_pretrained(folder, use_fast=True, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # what a damaged file comes to; tokenizers raise no narrower kind
         raise UserError(
             f"{folder} holds no tokenizer that can be read; put tokenizer.json and "
             "tokenizer_config.json beside the weights"
