@@ -187,6 +187,14 @@ def _without_core(folder: Path) -> None:
     ("damage", "sentence"),
     [
         (_change(peft_type="LORA"), "is of type LORA; only Aurora adapters"),
+        (
+            _change(bias="weird"),
+            r"adapter_config\.json: `bias` must be one of none, all, aurora_only",
+        ),
+        (_change(scaling="x"), r"adapter_config\.json: `scaling` must be a finite number"),
+        (_change(auto_mapping="x"), r"auto_mapping must be an object, but is 'x'"),
+        (_change(base_model_name_or_path=3), r"base_model_name_or_path must be a text, but is 3"),
+        (_change(target_blocks=[]), r"target_blocks must be an object, but is \[\]"),
         (_change(target_blocks=None), r"does not record the adapted maps \(target_blocks\)"),
         (_change(target_blocks={"a": {"in": 1}}), r"does not record the adapted maps"),
         (

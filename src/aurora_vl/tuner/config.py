@@ -32,11 +32,6 @@ _CHOICES = {
 }
 
 
-def update_scale(scaling: float, rank: int, *, stabilised: bool) -> float:
-    """Return the factor of an update, see `AuroraConfig`."""
-    return scaling / math.sqrt(rank) if stabilised else scaling
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -170,7 +165,7 @@ class AuroraConfig(PeftConfig):
     @property
     def scale(self) -> float:
         """The factor of every update in use."""
-        return update_scale(self.scaling, self.r, stabilised=self.rank_stabilised)
+        return self.scaling / math.sqrt(self.r) if self.rank_stabilised else self.scaling
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from re import escape
 from typing import Any
@@ -24,12 +24,17 @@ from torch import Tensor
 
 from aurora_vl.errors import UserError
 from aurora_vl.tuner import algebra
-from aurora_vl.tuner.config import AuroraPeftType, update_scale
+from aurora_vl.tuner.config import AuroraConfig, AuroraPeftType
 from aurora_vl.tuner.gqt import GATE_NAMES
 from aurora_vl.tuner.layout import BlockLayout
 
 _CONFIG = "adapter_config.json"
 _TOP, _INNER, _ROWS = "base_model.", "base_model.model.", ".aurora_P"
+_KINDS = {  # of what is read from adapter_config.json whatever the method
+    "auto_mapping": (dict, "an object"),
+    "base_model_name_or_path": (str, "a text"),
+    "target_blocks": (dict, "an object"),
+}
 _BIAS = {"none": "none", "all": "all", "aurora_only": "lora_only"}
 
 
@@ -74,7 +79,8 @@ def read_adapter(folder: Path) -> AdapterFiles:
     """Read an adapter's two files.
 
     Raises:
-        UserError: the folder or a file is absent or cannot be read.
+        UserError: the folder or a file is absent or cannot be read, or a setting is of
+            a wrong kind.
     """
     if not folder.is_dir():
         raise UserError(
@@ -95,6 +101,13 @@ def read_adapter(folder: Path) -> AdapterFiles:
         ) from None
     if not isinstance(config, dict):
         raise UserError(f"{path} holds no settings; train or fetch the adapter again.")
+    for key, (kind, wanted) in _KINDS.items():
+        value = config.get(key)
+        if value is not None and not isinstance(value, kind):
+            raise UserError(
+                f"{path}: {key} must be {wanted}, but is {value!r}; train or fetch the adapter "
+                "again."
+            )
     return AdapterFiles(folder, config, tensors)
 
 
@@ -127,8 +140,8 @@ def write_lora(adapter: AdapterFiles, out: Path, *, base: str | None = None) -> 
         base: what to record as the base model; what the adapter says if left out.
 
     Raises:
-        UserError: it is no Aurora adapter, has query gates, lacks tensors or has some of maps that
-            its configuration does not record.
+        UserError: it is no Aurora adapter, its configuration is none or does not record a trained
+            map, it has query gates, or lacks tensors.
     """
     kind = adapter.config.get("peft_type")
     if kind != AuroraPeftType.AURORA:
@@ -137,20 +150,33 @@ def write_lora(adapter: AdapterFiles, out: Path, *, base: str | None = None) -> 
             "LoRA."
         )
     refuse_gates(adapter)
+    config = _config(adapter)
     layouts = _layouts(adapter)
     ranks: dict[str, int] = {}
     tensors = {key: value for key, value in adapter.tensors.items() if ".aurora_" not in key}
     for name, layout in layouts.items():
         down, up = _factors(adapter, name, layout)
+        up = up * config.scale
         ranks[name] = down.shape[0]
         tensors[f"{_INNER}{name}.lora_A.weight"] = down.contiguous()
         tensors[f"{_INNER}{name}.lora_B.weight"] = up.contiguous()
     base = base or adapter.base
-    _write_config(adapter.config, ranks, base, out)
+    _write_config(config, ranks, base, out)
     save_file(tensors, out / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
     (out / "README.md").write_text(_card(base), encoding="utf-8")
     numbers = sum(tensor.numel() for tensor in tensors.values())
     return LoraSummary(base, len(ranks), tuple(sorted(set(ranks.values()))), numbers)
+
+
+def _config(adapter: AdapterFiles) -> AuroraConfig:
+    known = {field.name for field in fields(AuroraConfig)}
+    try:
+        return AuroraConfig(**{k: v for k, v in adapter.config.items() if k in known})
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{adapter.folder / _CONFIG}: {str(error).rstrip('.')}; train or fetch the adapter "
+            "again."
+        ) from None
 
 
 def _layouts(adapter: AdapterFiles) -> dict[str, BlockLayout]:
@@ -175,7 +201,7 @@ def _layouts(adapter: AdapterFiles) -> dict[str, BlockLayout]:
 
 
 def _factors(adapter: AdapterFiles, name: str, layout: BlockLayout) -> tuple[Tensor, Tensor]:
-    """The map's (down, up) in float64, the adapter's scaling inside."""
+    """The map's (down, up) in float64, without the adapter's scaling."""
     keys = (
         *(f"{_TOP}{factor}" for factor in layout.factors),
         f"{_TOP}aurora_core",
@@ -188,14 +214,11 @@ def _factors(adapter: AdapterFiles, name: str, layout: BlockLayout) -> tuple[Ten
             "adapter again."
         )
     u, v, core, modes = (adapter.tensors[key].to(torch.float64) for key in keys)
-    down, up = algebra.low_rank_factors(u, v, core, modes, interleaved=layout.interleaved)
-    told = adapter.config
-    stabilised = told.get("rank_stabilised", False)
-    return down, up * update_scale(told.get("scaling", 1.0), len(u), stabilised=stabilised)
+    return algebra.low_rank_factors(u, v, core, modes, interleaved=layout.interleaved)
 
 
 def _write_config(
-    trained: Mapping[str, Any], ranks: Mapping[str, int], base: str | None, out: Path
+    trained: AuroraConfig, ranks: Mapping[str, int], base: str | None, out: Path
 ) -> None:
     common = Counter(ranks.values()).most_common(1)[0][0]
     # PEFT reads these keys as regular expressions for the end of a name.
@@ -206,15 +229,15 @@ def _write_config(
         rank_pattern=others,
         alpha_pattern=others,
         target_modules=list(ranks),
-        modules_to_save=trained.get("modules_to_save"),
-        bias=_BIAS[trained.get("bias", "none")],
-        task_type=trained.get("task_type"),
+        modules_to_save=trained.modules_to_save,
+        bias=_BIAS[trained.bias],
+        task_type=trained.task_type,
         base_model_name_or_path=base,
-        revision=trained.get("revision"),
+        revision=trained.revision,
         inference_mode=True,
     )
-    mapping = trained.get("auto_mapping") or {}
-    ours = mapping.get("parent_library", "").partition(".")[0] == __name__.partition(".")[0]
+    mapping = trained.auto_mapping or {}
+    ours = str(mapping.get("parent_library")).partition(".")[0] == __name__.partition(".")[0]
     config.save_pretrained(str(out), auto_mapping_dict=None if ours else mapping or None)
     path = out / _CONFIG
     written = json.loads(path.read_text(encoding="utf-8"))
