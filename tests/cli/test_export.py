@@ -212,12 +212,14 @@ def test_nothing_is_overwritten(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("mine")
     (tmp_path / "empty").mkdir()
-    for name, sentence in (("file", "is a file"), ("full", "is not empty")):
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    for name in ("file", "full"):
         outcome = aurora("export", adapter, tmp_path / name, "--to", form)
         assert outcome.status == 2
-        assert f"{sentence}; give a new folder" in outcome.err
+        assert "is not an empty folder; give a new folder" in outcome.err
     assert (tmp_path / "full" / "mine").read_text() == (tmp_path / "file").read_text() == "mine"
-    assert aurora("export", adapter, tmp_path / "empty", "--to", form).status == 0
+    assert aurora("export", adapter, tmp_path / "link", "--to", form).status == 0
+    assert any((tmp_path / "empty").iterdir())
 
 
 def test_what_is_refused(

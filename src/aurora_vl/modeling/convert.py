@@ -8,9 +8,6 @@ whole or not at all.
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +20,7 @@ from aurora_vl.errors import UserError
 from aurora_vl.modeling.blip import DEFAULT_ENC_TOKEN_ID
 from aurora_vl.modeling.checkpoint import SAFE, misfit
 from aurora_vl.modeling.load import (
+    THEIR_CLASSES,
     Source,
     Task,
     empty_model,
@@ -32,14 +30,11 @@ from aurora_vl.modeling.load import (
     share_tied,
 )
 from aurora_vl.modeling.tokenizer import DEFAULT_TOKENIZER, blip_tokenizer, has_tokenizer
+from aurora_vl.modeling.whole_folder import require_free, whole_folder
 
 _PARTS: dict[Task, tuple[str, ...]] = {  # what a checkpoint for a task has beside the encoders
     "retrieval": ("vision_proj.", "text_proj.", "itm_head."),
     "vqa": ("text_decoder.",),
-}
-_THEIR_CLASSES: dict[Task, str] = {
-    "retrieval": "BlipForImageTextRetrieval",
-    "vqa": "BlipForQuestionAnswering",
 }
 _OUTSIDE = "temperature.weight"  # of the model, but of no folder
 
@@ -85,15 +80,14 @@ def convert(
         UserError: if the checkpoint cannot be read, lacks tensors or has others than a BLIP,
             there is no fitting tokenizer, or ``out`` is in use.
     """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UserError(f"{out} exists and is not an empty folder; name another folder to write")
+    require_free(out)
     source = read_source(checkpoint)
     if image_size is not None:
         resize(source.config, source.state, image_size, checkpoint)
     tasks, state = _checked(source, os.fspath(checkpoint))
     words = _tokenizer(checkpoint, tokenizer, source.config)
     config = _finished(source.config, tasks, words)
-    with _whole_folder(out) as folder:
+    with whole_folder(out) as folder:
         config.save_pretrained(folder)
         words.save_pretrained(folder)
         save_file(_apart(state), folder / SAFE, metadata={"format": "pt"})
@@ -149,7 +143,7 @@ def _finished(
     text.enc_token_id = getattr(text, "enc_token_id", DEFAULT_ENC_TOKEN_ID)
     text.sep_token_id = text.eos_token_id = tokenizer.sep_token_id
     text.pad_token_id = tokenizer.pad_token_id
-    config.architectures = [_THEIR_CLASSES[tasks[0]]]
+    config.architectures = [THEIR_CLASSES[tasks[0]]]
     return config
 
 
@@ -162,17 +156,3 @@ def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
         seen.add(tensor.untyped_storage().data_ptr())
         apart[name] = tensor.clone() if shared else tensor.contiguous()
     return apart
-
-
-@contextmanager
-def _whole_folder(out: Path) -> Iterator[Path]:
-    """A folder to write into that becomes ``out`` when the block ends well, and else vanishes."""
-    out = out.resolve()  # "." has no name
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staging = out.with_name(f".{out.name}.{os.getpid()}.unfinished")
-    staging.mkdir()
-    try:
-        yield staging
-        os.replace(staging, out)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)

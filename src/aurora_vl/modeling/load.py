@@ -37,6 +37,10 @@ Task = Literal["retrieval", "vqa"]
 BlipModel = BlipForRetrieval | BlipForQuestionAnswering
 
 MINI = "mini"
+THEIR_CLASSES: dict[Task, str] = {  # transformers', which read our folders
+    "retrieval": "BlipForImageTextRetrieval",
+    "vqa": "BlipForQuestionAnswering",
+}
 _CLASSES: dict[str, type[BlipModel]] = {
     "retrieval": BlipForRetrieval,
     "vqa": BlipForQuestionAnswering,

@@ -1,14 +1,11 @@
 """Turns a trained adapter into what needs none of our code: a PEFT LoRA, or merged weights.
 
-The folder is written whole or not at all: under another name beside its own, then renamed.
+The folder is written whole or not at all.
 """
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,8 @@ from transformers import BlipImageProcessorPil
 
 from aurora_vl.data.transforms import IMAGE_MEAN, IMAGE_STD
 from aurora_vl.errors import UserError
-from aurora_vl.modeling.load import Task, load, load_tokenizer
+from aurora_vl.modeling.load import THEIR_CLASSES, Task, load, load_tokenizer
+from aurora_vl.modeling.whole_folder import whole_folder
 from aurora_vl.training.building import attach_adapter
 from aurora_vl.training.trained import trained_at
 from aurora_vl.tuner.lora_export import (
@@ -27,11 +25,6 @@ from aurora_vl.tuner.lora_export import (
     refuse_gates,
     write_lora,
 )
-
-_THEIR_CLASSES: dict[Task, str] = {
-    "retrieval": "BlipForImageTextRetrieval",
-    "vqa": "BlipForQuestionAnswering",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +61,7 @@ def export_lora(
         UserError: the adapter is none, or has query gates, or `out` holds something.
     """
     files = read_adapter(adapter)
-    with _whole_folder(out) as staging:
+    with whole_folder(out) as staging:
         return write_lora(files, staging, base=backbone), _task(files.config)
 
 
@@ -98,17 +91,17 @@ def export_merged(
             f"the adapter {adapter} does not name the model it was trained on; add --backbone."
         )
     task = _task(files.config)
-    with _whole_folder(out) as staging:
+    with whole_folder(out) as staging:
         size = image_size or trained_at(adapter).image_size
         model = _merged(load(name, task=task, image_size=size), adapter, name)
         model.save_pretrained(staging)
-        model.config.architectures = [_THEIR_CLASSES[task]]  # after saving put ours there
+        model.config.architectures = [THEIR_CLASSES[task]]  # after saving put ours there
         model.config.save_pretrained(staging)
         load_tokenizer(name).save_pretrained(staging)
         side = model.config.vision_config.image_size
         _preprocessing(side).save_pretrained(staging)
     numbers = sum(parameter.numel() for parameter in model.parameters())
-    return MergedSummary(name, _THEIR_CLASSES[task], side, numbers)
+    return MergedSummary(name, THEIR_CLASSES[task], side, numbers)
 
 
 def _merged(backbone: Any, adapter: Path, name: str) -> Any:
@@ -124,7 +117,7 @@ def _task(config: Mapping[str, Any]) -> Task:
     """What the adapter is for, by the class it was trained on or the maps it adapts."""
     trained_on = (config.get("auto_mapping") or {}).get("base_model_class")
     maps = config.get("target_blocks") or {}
-    asks = trained_on == _THEIR_CLASSES["vqa"] or any(m.startswith("text_decoder.") for m in maps)
+    asks = trained_on == THEIR_CLASSES["vqa"] or any(m.startswith("text_decoder.") for m in maps)
     return "vqa" if asks else "retrieval"
 
 
@@ -134,21 +127,3 @@ def _preprocessing(size: int) -> BlipImageProcessorPil:
         image_mean=list(IMAGE_MEAN),
         image_std=list(IMAGE_STD),
     )
-
-
-@contextmanager
-def _whole_folder(out: Path) -> Iterator[Path]:
-    """A folder to write into that becomes `out` if all goes well and vanishes if not."""
-    out = out.absolute()
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; give a new folder.")
-    if out.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty; give a new folder.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
-        staging = Path(temporary) / out.name  # its own folder: mkdtemp's is closed to others
-        staging.mkdir()
-        yield staging
-        if out.is_dir():
-            out.rmdir()
-        shutil.move(staging, out)

@@ -1,0 +1,43 @@
+"""Folders written whole or not at all: beside their place under another name, then moved there."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from aurora_vl.errors import UserError
+
+
+def require_free(out: Path) -> None:
+    """Refuse a place that holds something, before work is spent on what is to be written there.
+
+    Raises:
+        UserError: it is a file, or a folder that is not empty.
+    """
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"{out} exists and is not an empty folder; give a new folder")
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """A folder to write into that becomes `out` when the block ends well, and else vanishes.
+
+    Args:
+        out: a new or empty folder; what lies above it is made if need be.
+
+    Raises:
+        UserError: it is neither.
+    """
+    require_free(out)
+    out = out.resolve()  # "." has no name, and a link stays one
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
+        staging = Path(temporary) / out.name  # its own folder: mkdtemp's is closed to others
+        staging.mkdir()
+        yield staging
+        if out.is_dir():
+            out.rmdir()  # not everywhere is a folder put in the place of another
+        os.replace(staging, out)
