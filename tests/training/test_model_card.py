@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import torch
 import yaml
 from peft import PeftModel
 
+from aurora_vl.training.building import build_model, save_adapter
 from aurora_vl.training.model_card import TrainingFacts, model_card
 from aurora_vl.training.recipe import Recipe, load_recipe
 from aurora_vl.training.run import evaluate, train
@@ -90,20 +93,44 @@ def test_zero_shot_scores_are_shown_only_of_the_same_data_and_settings(
     assert "| state kept | the last |" in card
 
 
+CONTENT = {
+    "metrics": {"r_mean": 61.234},
+    "config": {"scored_split": "val"},
+    "parameters": {"factors": 1200, "gates": 0, "heads": 34, "backbone": 0},
+    "trainable_parameters": 1234,
+    "total_parameters": 100_000,
+    "seconds": 3.4,
+    "seed": 7,
+    "versions": {"aurora-vl": "0"},
+}
+
+
+@pytest.mark.parametrize("method", ["lora", "bottleneck", "uniadapter"])
+def test_other_methods_are_not_said_to_be_aurora(make_recipe: MakeRecipe, method: str) -> None:
+    recipe = make_recipe(f"adapter.method={method}")
+    card = model_card(recipe, "retrieval", CONTENT, TrainingFacts(1, None, 13), None)
+    assert "1,200 adapter numbers, 34 heads" in card
+    assert "shared factors" not in card
+    assert "KeyError: 'AURORA'" not in card
+    assert ("KeyError: 'BOTTLENECK'" in card) == (method != "lora")
+
+
+def test_the_card_registers_what_it_loads(
+    make_recipe: MakeRecipe, backbone: Path, tmp_path: Path
+) -> None:
+    """In a process of its own: here every method is registered already."""
+    recipe = make_recipe("adapter.method=bottleneck")
+    save_adapter(build_model(recipe), tmp_path / "adapter", recipe)
+    card = model_card(recipe, "retrieval", CONTENT, TrainingFacts(1, None, 13), None)
+    command = [sys.executable, "-c", block(card, "python")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_what_depends_on_the_recipe(make_recipe: MakeRecipe) -> None:
     recipe = make_recipe("image_size=24", "adapter.gqt=off")
-    content = {
-        "metrics": {"r_mean": 61.234},
-        "config": {"scored_split": "val"},
-        "parameters": {"factors": 1200, "gates": 0, "heads": 34, "backbone": 0},
-        "trainable_parameters": 1234,
-        "total_parameters": 100_000,
-        "seconds": 3.4,
-        "seed": 7,
-        "versions": {"aurora-vl": "0"},
-    }
     facts = TrainingFacts(steps=1000, kept=None, items=13, processes=8)
-    card = model_card(recipe, "retrieval", content, facts, {"r_mean": 20.0})
+    card = model_card(recipe, "retrieval", CONTENT, facts, {"r_mean": 20.0})
     assert "image_size=24)" in block(card, "python")
     assert "query gates" not in card
     assert "1,200 shared factors, core and modes, 34 heads" in card

@@ -14,10 +14,12 @@ from typing import Any
 import yaml
 
 from aurora_vl.modeling.load import Task
+from aurora_vl.training.methods import METHODS
 from aurora_vl.training.recipe import Recipe
 
 _SETTINGS = ("task", "backbone", "image_size", "data", "evaluation", "scored_split")
-_PARTS = {"factors": "shared factors, core and modes", "gates": "query gates", "heads": "heads"}
+_PARTS = {"factors": "adapter numbers", "gates": "query gates", "heads": "heads"}
+_AURORA_PARTS = {**_PARTS, "factors": "shared factors, core and modes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +104,10 @@ def _front_matter(recipe: Recipe) -> str:
 
 def _summary(recipe: Recipe, content: Mapping[str, Any]) -> str:
     trained, total = content["trainable_parameters"], content["total_parameters"]
+    parts = _AURORA_PARTS if recipe.adapter.method == "aurora" else _PARTS
     counts = [
         f"{content['parameters'][part]:,} {name}"
-        for part, name in _PARTS.items()
+        for part, name in parts.items()
         if content["parameters"].get(part)
     ]
     return (
@@ -120,16 +123,19 @@ def _usage(recipe: Recipe, model: Task) -> str:
     given = [json.dumps(recipe.backbone, ensure_ascii=False), f'task="{model}"']
     if recipe.image_size is not None:
         given.append(f"image_size={recipe.image_size}")
-    needed = ""
-    if recipe.adapter.method == "aurora":
+    imports, needed = ["aurora_vl"], ""
+    registered = METHODS[recipe.adapter.method].registered
+    if registered:
+        kind, module = registered
+        imports = list(dict.fromkeys([*imports, module]))
         needed = (
-            "`import aurora_vl` (package `aurora-vl`) must come before the adapter is loaded: it "
-            "registers the\nmethod with PEFT, which otherwise ends with `KeyError: 'AURORA'`.\n\n"
+            f"`import {module}` (package `aurora-vl`) must come before the adapter is loaded: it "
+            f"registers the\nmethod with PEFT, which otherwise ends with `KeyError: '{kind}'`.\n\n"
         )
+    lines = "".join(f"import {module}\n" for module in imports)
     return (
         f"## Use\n\n{needed}"
-        "```python\n"
-        "import aurora_vl\n"
+        f"```python\n{lines}"
         "from peft import PeftModel\n\n"
         f"backbone = aurora_vl.load({', '.join(given)})\n"
         'model = PeftModel.from_pretrained(backbone, "adapter").eval()  # this folder\n'

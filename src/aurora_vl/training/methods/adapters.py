@@ -23,9 +23,10 @@ from peft import (
 )
 
 from aurora_vl.training.methods.base import Method, Request
-from aurora_vl.training.methods.bottleneck import BottleneckConfig
-from aurora_vl.tuner.config import AuroraConfig
+from aurora_vl.training.methods.bottleneck import BottleneckConfig, BottleneckPeftType
+from aurora_vl.tuner.config import AuroraConfig, AuroraPeftType
 
+_BOTTLENECK = (BottleneckPeftType.BOTTLENECK.value, BottleneckPeftType.__module__)
 _NORMS = ["layer_norm1", "layer_norm2", "post_layernorm", "LayerNorm"]
 _ALL_MAPS = (
     r"(vision_model|text_encoder|text_decoder\.bert)\..*\."
@@ -116,7 +117,11 @@ def _uniadapter(on: Request) -> PeftConfig:
 
 
 ADAPTERS = (
-    Method("aurora", "Aurora", (1e-2, 1e-4), (32, 32), _aurora, output_factors="aurora_V"),
+    Method(
+        *("aurora", "Aurora", (1e-2, 1e-4), (32, 32), _aurora),
+        output_factors="aurora_V",
+        registered=(AuroraPeftType.AURORA.value, "aurora_vl"),
+    ),
     Method("lora", "LoRA", (5e-3, 1e-4), (4, 8), _lora, output_factors="lora_B"),
     Method("dora", "DoRA", (5e-3, 1e-4), (4, 8), _dora, output_factors="lora_B"),
     Method("lokr", "LoKr", (1e-2, 1e-3), (8, 8), _lokr),
@@ -129,6 +134,12 @@ ADAPTERS = (
     Method("c3a", "C3A", (0.16, 1e-3), None, _c3a),
     Method("ln-tuning", "LN tuning", (1e-2, 1e-3), None, _ln_tuning),
     Method("bitfit", "BitFit", (4e-2, 1e-3), None, _bitfit),
-    Method("bottleneck", "Bottleneck adapters", (1.2e-2, 1e-4), (16, 64), _bottleneck),
-    Method("uniadapter", "UniAdapter", (2.4e-2, 1e-4), (16, 128), _uniadapter),
+    Method(
+        *("bottleneck", "Bottleneck adapters", (1.2e-2, 1e-4), (16, 64), _bottleneck),
+        registered=_BOTTLENECK,
+    ),
+    Method(
+        *("uniadapter", "UniAdapter", (2.4e-2, 1e-4), (16, 128), _uniadapter),
+        registered=_BOTTLENECK,
+    ),
 )

@@ -93,6 +93,8 @@ class Method:
         same_start: a fresh model gives the frozen model's output.
         output_factors: what the names of the factors on the output's side begin with, of methods
             with two factors that start differently: these at zero.
+        registered: of a type of adapter that PEFT does not know by itself: its name there, and the
+            module that registers it when it is imported.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Method:
     config: Callable[[Request], PeftConfig] | None = None
     same_start: bool = True
     output_factors: str | None = None
+    registered: tuple[str, str] | None = None
 
     def rate(self, *, mini: bool) -> float | None:
         """The default learning rate."""
