@@ -167,6 +167,13 @@ class AuroraConfig(PeftConfig):
         """The factor of every update in use."""
         return self.scaling / math.sqrt(self.r) if self.rank_stabilised else self.scaling
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields, sets of names sorted: an equal configuration gives an equal file."""
+        return {
+            name: sorted(value, key=str) if isinstance(value, set) else value
+            for name, value in super().to_dict().items()
+        }
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = AuroraPeftType.AURORA
