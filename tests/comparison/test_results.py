@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,27 @@ def test_differences_are_of_the_same_items_only(tmp_path: Path) -> None:
     assert found["aurora"]["against"] is None
     assert found["lora"]["against"]["mean"] == pytest.approx(50.0)
     assert found["ia3"]["against"] is None
+
+
+def test_runs_that_were_asked_other_things_are_not_averaged(tmp_path: Path) -> None:
+    rows = {"aurora": (10, 5)}
+    found = findings(tmp_path, "demo-retrieval", rows, {"aurora": {**kept(50), "queries": "a"}})
+    (first,) = found.trials["aurora"]
+    other = tmp_path / "runs" / "other"
+    other.mkdir()
+    found.trials["aurora"].append(replace(first, folder=other))
+    for differing in ({**kept(50), "queries": "b"}, kept(50, items=4)):
+        (other / "trial.json").write_text(json.dumps({"told": first.told, **differing}))
+        found.trials["aurora"][1] = replace(first, folder=other)  # `kept` is read once
+        with pytest.raises(UserError, match="were scored on different test items"):
+            gather_results(found, "command")
+
+
+def test_rows_that_were_asked_other_things_are_not_compared(tmp_path: Path) -> None:
+    rows = dict.fromkeys(("aurora", "lora"), (10, 5))
+    runs = {"aurora": {**kept(50), "queries": "a"}, "lora": {**kept(50), "queries": "b"}}
+    found = by_name(gather_results(findings(tmp_path, "demo-retrieval", rows, runs), "command"))
+    assert found["lora"]["against"] is None
 
 
 def test_where_a_task_has_no_heads_what_linear_trains_is_its_own(tmp_path: Path) -> None:

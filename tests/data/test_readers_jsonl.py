@@ -92,6 +92,20 @@ def test_with_a_training_file_alone_the_held_out_media_are_scored(
     assert len(splits.notes) == 2
 
 
+def test_what_is_held_out_to_be_scored_is_the_same_for_every_seed(
+    write_lines: Any, tmp_path: Path
+) -> None:
+    """Else another seed's evaluation would score media that were trained on."""
+    write_lines("train.jsonl", many(50))
+    one, two = (read_retrieval("jsonl", tmp_path, tmp_path, seed=seed) for seed in (1, 2))
+    assert (one.train, one.test) == (two.train, two.test)
+    assert one.val_seed is None
+    write_lines("test.jsonl", many(3, "t"))  # then what is held out only chooses the checkpoint
+    one, two = (read_retrieval("jsonl", tmp_path, tmp_path, seed=seed) for seed in (1, 2))
+    assert one.val != two.val
+    assert (one.val_seed, two.val_seed) == (1, 2)
+
+
 def records(names: list[str]) -> list[CaptionedMedia]:
     return [CaptionedMedia(name, Path(name), "image", ("x",)) for name in names]
 

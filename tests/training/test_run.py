@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -371,6 +372,23 @@ def test_the_validation_split_in_the_tests_place(make_recipe: MakeRecipe) -> Non
     assert content["config"]["scored_split"] == "val"
     predictions = json.loads((make_recipe().output / "predictions.json").read_text())
     assert all("val" in row["media"] for row in predictions["media_to_text"])
+
+
+def test_validation_media_that_another_seed_draws_are_not_scored(
+    make_recipe: MakeRecipe, data: Path, tmp_path: Path
+) -> None:
+    """The adapter was trained on most of them."""
+    own = tmp_path / "lists"
+    own.mkdir()
+    for split in ("train", "test"):
+        shutil.copy(data / f"{split}.jsonl", own)
+    settings = (f"data.annotations={own}", "training.epochs=1")
+    adapter = make_recipe().output / "adapter"
+    train(make_recipe(*settings, "training.seed=3"))
+    with pytest.raises(UserError, match=r"give training\.seed=3\.$"):
+        evaluate(make_recipe(*settings, "evaluation.split=val"), adapter=adapter)
+    same = make_recipe(*settings, "evaluation.split=val", "training.seed=3")
+    assert evaluate(same, adapter=adapter)["config"]["scored_split"] == "val"
 
 
 def test_a_run_begun_before_a_key_existed_is_the_same_run(make_recipe: MakeRecipe) -> None:

@@ -25,6 +25,14 @@ def items_of(predictions: Any) -> dict[str, list[float]]:
     return {_SCORED: [answer["score"] for answer in predictions]}
 
 
+def queries_of(predictions: Any) -> list[Any]:
+    """What was asked, in the order of `items_of`: runs are paired by it."""
+    if isinstance(predictions, dict):
+        sides = zip(_RANKED, ("media", "text"), strict=True)
+        return [[query[what] for query in predictions[side]] for side, what in sides]
+    return [[answer["question_id"], answer["media"]] for answer in predictions]
+
+
 def item_scores(items: Mapping[str, Sequence[float]]) -> list[NDArray[np.float64]]:
     """The score of each item in percent, by groups whose means count equally.
 

@@ -17,6 +17,7 @@ from aurora_vl.comparison.items import item_scores
 from aurora_vl.comparison.rows import Row
 from aurora_vl.comparison.study import Findings
 from aurora_vl.comparison.trials import Trial
+from aurora_vl.errors import UserError
 from aurora_vl.training.kinds import kind_of
 
 _LIMIT = "data.limit"
@@ -126,9 +127,25 @@ def _run(trial: Trial) -> dict[str, Any]:
 
 
 def _pooled(trials: Sequence[Trial]) -> list[NDArray[np.float64]]:
-    """Each group as (seeds, items)."""
+    """Each group as (seeds, items).
+
+    Raises:
+        UserError: the runs were not asked the same, so that nothing can be paired.
+    """
     found = [item_scores(trial.kept["items"]) for trial in trials]
+    sizes = {tuple(map(len, groups)) for groups in found}
+    if len(sizes) > 1 or len(_queries(trials)) > 1:
+        folders = ", ".join(str(trial.folder) for trial in trials)
+        raise UserError(
+            f"the runs {folders} were scored on different test items, so they cannot be averaged; "
+            "delete them, and they are done anew."
+        )
     return [np.stack(group) for group in zip(*found, strict=True)]
+
+
+def _queries(trials: Sequence[Trial]) -> set[str]:
+    """What was asked, by its digests; earlier runs did not keep one."""
+    return {trial.kept["queries"] for trial in trials if trial.kept.get("queries")}
 
 
 def _reference(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
@@ -139,10 +156,13 @@ def _reference(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
 
 def _compare(findings: Findings, rows: Sequence[dict[str, Any]], reference: dict[str, Any]) -> None:
     """Each row less the reference, with its interval."""
-    base = _pooled(findings.trials[reference["name"]])
+    theirs = findings.trials[reference["name"]]
+    base = _pooled(theirs)
     for row in rows:
-        ours = _pooled(findings.trials[row["name"]])
+        trials = findings.trials[row["name"]]
+        ours = _pooled(trials)
         same_items = [group.shape[1] for group in ours] == [group.shape[1] for group in base]
+        same_items &= len(_queries([*trials, *theirs])) < 2
         if row is not reference and same_items:
             row["against"] = {"row": reference["name"], **asdict(paired_bootstrap(ours, base))}
 

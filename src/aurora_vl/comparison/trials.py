@@ -29,8 +29,8 @@ from typing import Any
 
 import torch
 
-from aurora_vl.comparison.identity import Told, completed, name_of, tell
-from aurora_vl.comparison.items import items_of
+from aurora_vl.comparison.identity import Told, completed, name_of, short_digest, tell
+from aurora_vl.comparison.items import items_of, queries_of
 from aurora_vl.errors import UserError
 from aurora_vl.training.kinds import kind_of
 from aurora_vl.training.recipe import Recipe, save_recipe, write_text
@@ -236,13 +236,15 @@ def _keep(trial: Trial, how: dict[str, Any]) -> dict[str, Any]:
     Returns:
         `name`, `told`, the run's `metrics`, `baselines` of questions (what needs no picture),
         `versions` and `scored_split`, the number of `training_media`, the score of each test item
-        (`items`) unless the run only chooses a rate, the course of its validation (`curve`),
+        (`items`) and a digest of what was asked (`queries`) unless the run only chooses a rate, the
+        course of its validation (`curve`),
         `adapter_bytes` on disk, `machine`, and how it went: `seconds`, `peak_memory` in bytes,
         `interrupted`, how many others went on `beside`.
     """
     content = _read(trial.run / "metrics.json")
     history = trial.run / "history.json"
     key = f"eval_{kind_of(trial.recipe).primary}"
+    predictions = None if trial.chooses else _read(trial.run / "predictions.json")
     points = {e["step"]: e[key] for e in (_read(history) if history.is_file() else []) if key in e}
     return {
         "name": trial.name,
@@ -251,7 +253,8 @@ def _keep(trial: Trial, how: dict[str, Any]) -> dict[str, Any]:
         "baselines": content.get("baselines", {}),
         "versions": content["versions"],
         **{name: content["config"][name] for name in ("scored_split", "training_media")},
-        "items": None if trial.chooses else items_of(_read(trial.run / "predictions.json")),
+        "items": None if trial.chooses else items_of(predictions),
+        "queries": None if trial.chooses else short_digest(queries_of(predictions)),
         "curve": {"step": list(points), "score": list(points.values())},
         "adapter_bytes": _adapter_bytes(trial.run / "adapter"),
         "machine": _machine(),

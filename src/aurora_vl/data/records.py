@@ -77,6 +77,8 @@ class Splits(Generic[R]):
             test file is absent or has no answers (DESIGN.md 7.7). Belongs in metrics.json.
         notes: sentences for the log about what was held out or stood in.
         answer_list: the answers to choose from, where the layout lists them.
+        val_seed: the seed that `val` was drawn from the training media by; None where it is the
+            same for every seed.
     """
 
     train: list[R]
@@ -85,6 +87,7 @@ class Splits(Generic[R]):
     scored: str = "test"
     notes: tuple[str, ...] = field(default=())
     answer_list: tuple[str, ...] = field(default=())
+    val_seed: int | None = None
 
     def named(self) -> dict[str, list[R]]:
         """Return the splits by name, in the order train, val, test."""

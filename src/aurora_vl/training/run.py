@@ -51,6 +51,7 @@ from aurora_vl.training.kinds import Outcome, kind_of
 from aurora_vl.training.model_card import TrainingFacts, write_card
 from aurora_vl.training.reading import read_data, read_splits, shortened
 from aurora_vl.training.recipe import Recipe, require_writable, save_recipe, write_text
+from aurora_vl.training.trained import trained_at
 from aurora_vl.training.trainer import (
     AuroraTrainer,
     StepProgress,
@@ -119,7 +120,7 @@ def evaluate(
 
     Raises:
         UserError: `out` is a run's folder or cannot be written to, or data, adapter or settings do
-            not fit.
+            not fit, or the adapter was trained on media that would be scored.
     """
     folder = out or recipe.output / f"evaluation-{_evaluation_name(adapter)}"
     if (folder / "recipe.yaml").is_file():
@@ -128,6 +129,8 @@ def evaluate(
         )
     start = time.perf_counter()
     splits = read_splits(recipe)
+    if adapter is not None and recipe.evaluation.split == "val":
+        _require_the_same_validation(adapter, splits)
     require_media(replace(splits, train=[], val=[]))  # the other splits' files need not be there
     model = load_adapter(recipe, adapter).to(_device())
     if rank() == 0:
@@ -139,6 +142,19 @@ def evaluate(
         _write_predictions(folder, outcome)
         write_text(folder / "metrics.json", json.dumps(content, indent=1) + "\n")
     return content
+
+
+def _require_the_same_validation(adapter: Path, splits: Splits[Any]) -> None:
+    """Refuse validation media that another seed draws: the adapter was trained on most of them."""
+    drawn_by = splits.val_seed
+    if drawn_by is None:
+        return
+    trained = trained_at(adapter).seed
+    if trained not in (None, drawn_by):
+        raise UserError(
+            f"{adapter} was trained with training.seed {trained}, which drew other validation "
+            f"media than {drawn_by} does; give training.seed={trained}."
+        )
 
 
 def _write_predictions(folder: Path, outcome: Outcome) -> None:

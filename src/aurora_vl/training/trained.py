@@ -19,11 +19,13 @@ class TrainedAt:
         image_size: pixels along a side.
         frames: taken of a video.
         max_words: of a text that are kept.
+        seed: of the run.
     """
 
     image_size: int | None = None
     frames: int | None = None
     max_words: int | None = None
+    seed: int | None = None
 
 
 def trained_at(adapter: Path) -> TrainedAt:
@@ -46,6 +48,7 @@ def trained_at(adapter: Path) -> TrainedAt:
         image_size=_number(recipe, "image_size"),
         frames=_number(recipe, "data", "frames"),
         max_words=_number(recipe, "data", "max_words"),
+        seed=_number(recipe, "training", "seed"),
     )
 
 

@@ -10,6 +10,8 @@ from aurora_vl.data.records import CaptionedMedia, R, Splits, Window
 from aurora_vl.errors import UserError
 
 HELD_OUT_SHARE = 0.1
+SCORED_SEED = 42
+"""Draws media that are scored: all runs of a data set, whatever their seed, score the same."""
 
 
 def complete_splits(
@@ -17,9 +19,10 @@ def complete_splits(
 ) -> Splits[R]:
     """Fill in the splits that a layout lacks.
 
-    With a test split, a missing validation split is a seeded tenth of the training media. Without
-    one, the validation file is what is scored, and the held-out tenth serves for choosing; without
-    either, the held-out tenth serves for both, and the notes say so.
+    With a test split, a missing validation split is a tenth of the training media, drawn by the
+    run's seed. Without one, the validation file is what is scored, and such a tenth serves for
+    choosing; without either, a tenth that is the same for every seed serves for both, and the notes
+    say so.
 
     Args:
         train: records of the training file.
@@ -36,17 +39,21 @@ def complete_splits(
             raise UserError(f"{where}: the {name} split is empty: add entries or remove its file")
     if val is not None and test is not None:
         return Splits(train, val, test)
-    train, held_out = hold_out(train, seed, where)
+    drawn_by = SCORED_SEED if val is None and test is None else seed
+    train, held_out = hold_out(train, drawn_by, where)
     notes = [
         f"val: a seeded tenth of the training media was held out ({media_count(held_out)} of "
         f"{media_count(train) + media_count(held_out)})"
     ]
     if test is not None:
-        return Splits(train, held_out, test, notes=tuple(notes))
+        return Splits(train, held_out, test, notes=tuple(notes), val_seed=seed)
     if val is not None:
         notes.append("test: there is none with answers, so the validation file is what is scored")
-        return Splits(train, held_out, val, scored="val", notes=tuple(notes))
-    notes.append("test: there is none, so the held-out media that choose the checkpoint are scored")
+        return Splits(train, held_out, val, scored="val", notes=tuple(notes), val_seed=seed)
+    notes.append(
+        "test: there is none, so the held-out media that choose the checkpoint are scored, the "
+        "same ones for every training.seed"
+    )
     return Splits(train, held_out, held_out, scored="val", notes=tuple(notes))
 
 
