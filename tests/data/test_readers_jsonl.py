@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aurora_vl.data.readers import read_questions, read_retrieval
+from aurora_vl.data.readers import SplitChoice, read_questions, read_retrieval
 from aurora_vl.data.readers.splitting import hold_out
 from aurora_vl.data.records import CaptionedMedia
 from aurora_vl.errors import UserError
@@ -293,6 +293,18 @@ def test_an_unanswered_test_file_cannot_be_scored(write_lines: Any, tmp_path: Pa
     assert [record.media_id for record in splits.test] == ["v.jpg"]
     assert len(splits.val) == 1
     assert splits.val[0].media_id != "v.jpg"
+
+
+def test_questions_of_two_files_keep_ids_of_their_own(write_lines: Any, tmp_path: Path) -> None:
+    """Trained on together, some of either file may be held out to be scored."""
+    write_lines("train.jsonl", [asked(f"{i}.jpg", "yes") for i in range(20)])
+    lines = [asked(f"v{i}.jpg", "no") for i in range(19)]
+    write_lines("val.jsonl", [*lines, asked("x.jpg", "no", question_id="val:3")])
+    choice = SplitChoice(train_on="train+val")
+    splits = read_questions("jsonl", tmp_path, tmp_path, seed=0, choice=choice)
+    found = {record.media_id: record.question_id for record in (*splits.train, *splits.test)}
+    assert len(set(found.values())) == len(found) == 40
+    assert (found["0.jpg"], found["v0.jpg"], found["x.jpg"]) == (1, "val:1", "val:3")
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def question_splits(
             raise UserError(
                 f"{where} has no validation file to train on: set data.train_on to train"
             )
-        train, val = [*train, *val], None
+        train, val = _joined(train, val), None
     scored = choice.scored
     if scored is None and answered:
         scored = answered[0]
@@ -86,6 +86,22 @@ def question_splits(
     if scored not in answered:
         notes = (*notes, f"{scored}: it has no answers, so there are only answers for its server")
     return replace(splits, scored=scored, notes=notes)
+
+
+def _joined(train: Questions, val: Questions) -> Questions:
+    """All questions; validation ids that the training file has too, as line numbers, are marked."""
+    taken = {record.question_id for record in (*train, *val)}
+    trained = {record.question_id for record in train}
+    joined = list(train)
+    for record in val:
+        if record.question_id in trained:
+            identity = f"val:{record.question_id}"
+            while identity in taken:
+                identity = f"val:{identity}"
+            taken.add(identity)
+            record = replace(record, question_id=identity)
+        joined.append(record)
+    return joined
 
 
 def _answered(records: Questions, name: str, where: str) -> bool:
