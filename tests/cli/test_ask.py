@@ -83,8 +83,14 @@ def test_an_adapter_answers_in_its_own_way(
         (("nowhere.mp4", "what is there"), "nowhere.mp4 does not exist"),
         (("star.jpg", "what is there", "--adapter", "nowhere"), "nowhere"),
         (("star.jpg", "what is there", "--backbone", "./nowhere"), "nowhere"),
-        (("star.jpg", "what is there", "--answers", "list.json"), "must be a list of texts"),
-        (("star.jpg", "what is there", "--answers", "nowhere.json"), "nowhere.json"),
+        (
+            ("star.jpg", "what is there", "--answers", "list.json"),
+            "texts, none of them empty: check --ans",
+        ),
+        (
+            ("star.jpg", "what is there", "--answers", "no.json"),
+            "no.json does not exist: check --answers",
+        ),
     ],
 )
 def test_mistakes_are_one_sentence(

@@ -182,6 +182,25 @@ def test_training_nothing(aurora: Aurora, own_data: OwnData) -> None:
     assert_sentence(aurora("train", own_data.recipe, "adapter.method=none"), "adapter.method")
 
 
+@pytest.mark.parametrize("command", ["train", "evaluate", "check-data", "compare"])
+@pytest.mark.parametrize("name", ["nowhere.json", "object.json"])
+def test_a_wrong_answer_list_is_noticed_before_anything_is_done(
+    aurora: Aurora, own_data: OwnData, monkeypatch: pytest.MonkeyPatch, command: str, name: str
+) -> None:
+    (own_data.folder / "object.json").write_text('{"answers": ["red"]}')
+    for split in ("train", "val", "test"):
+        line = {"image": f"{split}0.png", "question": "what color", "answer": "red"}
+        own_data.write(split, [line])
+    monkeypatch.setattr(run, "build_model", None)
+    monkeypatch.setattr(run, "load_adapter", None)
+    listed = own_data.folder / name
+    settings = ["task=vqa", f"evaluation.answer_list={listed}"]
+    if command == "compare":
+        settings = ["--methods", "aurora", "--out", own_data.folder / "out", *settings]
+    outcome = aurora(command, own_data.recipe, *settings)
+    assert_sentence(outcome, str(listed), "check evaluation.answer_list")
+
+
 def test_unknown_adapters(aurora: Aurora, own_data: OwnData, backbone: Path) -> None:
     nowhere = own_data.folder / "nowhere"
     assert_sentence(aurora("evaluate", own_data.recipe, "--adapter", nowhere), "nowhere")

@@ -179,5 +179,5 @@ def test_neither_layout(tmp_path: Path, write_json: Any) -> None:
         read(tmp_path)
     write_json("vqa_train.json", [row(n, "a") for n in range(4)])
     write_json("answer_list.json", {"a": 1})
-    with pytest.raises(UserError, match=r"answer_list\.json is an object, not a list"):
+    with pytest.raises(UserError, match=r"answer_list\.json must be a JSON list of texts"):
         read(tmp_path)

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from aurora_vl.errors import UserError
 from aurora_vl.modeling.load import find_backbone
 from aurora_vl.tasks.variants import AURORA_SWITCHES
+from aurora_vl.training.kinds.answering import listed_answers
 from aurora_vl.training.reading import read_splits
 from aurora_vl.training.recipe import MINI, Recipe, resolve
 from aurora_vl.training.sections import ComparisonSection
@@ -35,7 +36,7 @@ def tell(recipe: Recipe) -> Told:
     """What a resolved recipe computes: its keys without places, and digests of what it reads.
 
     Raises:
-        UserError: the data cannot be read.
+        UserError: the data or the list of answers cannot be read.
     """
     digests = {}
     backbone = Path(recipe.backbone).expanduser()
@@ -49,6 +50,7 @@ def tell(recipe: Recipe) -> Told:
         only = Recipe(task=recipe.task, data=data)
         digests["data"] = _records_digest(only.model_dump_json())
     if recipe.evaluation.answer_list is not None:
+        listed_answers(recipe)  # a wrong list is said here
         digests["answer_list"] = _files_digest(recipe.evaluation.answer_list)
     return {"recipe": _without_places(recipe), "digests": digests}
 

@@ -76,7 +76,7 @@ class Splits(Generic[R]):
         scored: the name of the split that `test` was read from: "test", or "val" where the
             test file is absent or has no answers (DESIGN.md 7.7). Belongs in metrics.json.
         notes: sentences for the log about what was held out or stood in.
-        answer_list: the answers to choose from, where the layout lists them.
+        answer_list: the answers to choose from, where the layout or the recipe lists them.
         val_seed: the seed that `val` was drawn from the training media by; None where it is the
             same for every seed.
     """

@@ -55,7 +55,7 @@ def answer_about(
     if answers is None:
         plan = AnsweringPlan(inference="generate")
     else:
-        plan = AnsweringPlan(candidates=read_answer_list(answers))
+        plan = AnsweringPlan(candidates=read_answer_list(answers, "check --answers"))
     plan = replace(
         plan,
         frames=trained.frames or plan.frames,

@@ -11,16 +11,21 @@ from aurora_vl.data.text import is_blank
 from aurora_vl.errors import UserError
 
 Entry = dict[str, Any]
+_ANNOTATIONS = "check data.annotations"
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, way_out: str = _ANNOTATIONS) -> Any:
     """Return a JSON file's value.
+
+    Args:
+        path: of the file.
+        way_out: what to do where it is absent, as in `read_text`.
 
     Raises:
         UserError: the file cannot be read, or is not JSON (with line and column).
     """
     try:
-        return json.loads(read_text(path))
+        return json.loads(read_text(path, way_out))
     except json.JSONDecodeError as error:
         raise UserError(
             f"{path} is not valid JSON, line {error.lineno} column {error.colno} ({error.msg}): "
@@ -54,8 +59,12 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, Entry]]:
         yield place, as_object(entry, place)
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, way_out: str = _ANNOTATIONS) -> str:
     """Return a text file's content, with or without a byte-order mark.
+
+    Args:
+        path: of the file.
+        way_out: the end of the sentence where it is absent, naming what says where it is.
 
     Raises:
         UserError: the file is absent, may not be read, or is not UTF-8.
@@ -63,7 +72,7 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist: check data.annotations") from None
+        raise UserError(f"{path} does not exist: {way_out}") from None
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8"

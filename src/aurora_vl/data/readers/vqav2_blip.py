@@ -100,17 +100,24 @@ def identity_of(entry: Entry, place: str) -> int | str:
 def answer_list(annotations: Path) -> tuple[str, ...]:
     """The answers to choose from, of `answer_list.json`; () where there is none."""
     path = annotations / "answer_list.json"
-    return read_answer_list(path) if is_there(path) else ()
+    return read_answer_list(path, "check data.annotations") if is_there(path) else ()
 
 
-def read_answer_list(path: Path) -> tuple[str, ...]:
+def read_answer_list(path: Path, way_out: str) -> tuple[str, ...]:
     """The answers of a file with a JSON list of texts.
+
+    Args:
+        path: of the file.
+        way_out: the end of a sentence, naming the key or option that gave the path.
 
     Raises:
         UserError: the file is absent or something else.
     """
-    answers = as_list(read_json(path), str(path))
-    wrong = next((a for a in answers if not isinstance(a, str) or not a.strip()), None)
-    if wrong is not None or not answers:
-        raise UserError(f"{path} must be a list of texts, none of them empty")
+    answers = read_json(path, way_out)
+    if not isinstance(answers, list) or not answers or not all(map(_is_answer, answers)):
+        raise UserError(f"{path} must be a JSON list of texts, none of them empty: {way_out}")
     return tuple(answers)
+
+
+def _is_answer(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())

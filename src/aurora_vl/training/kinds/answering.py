@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -103,9 +103,12 @@ class AnsweringKind(TaskKind[QuestionRecord]):
     def read(
         self, recipe: Recipe, layout: str, annotations: Path, media: Path
     ) -> Splits[QuestionRecord]:
-        """Questions, their votes and, where there is one, the list of answers."""
-        data = recipe.data
-        return read_questions(
+        """Questions, their votes and, where there is one, the list of answers: the recipe's first.
+
+        Read here, a wrong list is noticed before anything is trained.
+        """
+        data, listed = recipe.data, listed_answers(recipe)
+        splits = read_questions(
             layout,
             annotations,
             media,
@@ -113,6 +116,7 @@ class AnsweringKind(TaskKind[QuestionRecord]):
             choice=SplitChoice(data.train_on, data.scored),
             genome=data.visual_genome,
         )
+        return replace(splits, answer_list=listed) if listed else splits
 
     def warnings(self, recipe: Recipe, splits: Splits[QuestionRecord]) -> list[str]:
         """Whether right answers cannot be chosen."""
@@ -210,12 +214,21 @@ def answering_plan(recipe: Recipe, splits: Splits[QuestionRecord]) -> AnsweringP
     )
 
 
+def listed_answers(recipe: Recipe) -> tuple[str, ...]:
+    """The answers of the recipe's own list; () where it names none or ranks none.
+
+    Raises:
+        UserError: the list is absent or something else.
+    """
+    settings = recipe.evaluation
+    if settings.answer_list is None or settings.inference != "rank":
+        return ()
+    return read_answer_list(settings.answer_list, "check evaluation.answer_list")
+
+
 def candidate_answers(recipe: Recipe, splits: Splits[QuestionRecord]) -> Sequence[str]:
-    """The answers to choose from: the recipe's list, the data set's, or training's commonest."""
-    path = recipe.evaluation.answer_list
-    if path is None:
-        return splits.answer_list or answer_vocabulary(splits.train, recipe.evaluation.answers)
-    return read_answer_list(path)
+    """The answers to choose from: those of a list, or training's commonest."""
+    return splits.answer_list or answer_vocabulary(splits.train, recipe.evaluation.answers)
 
 
 def _usual_metric(recipe: Recipe, world: str) -> str:
