@@ -243,6 +243,15 @@ def test_a_stream_without_a_duration(tmp_path: Path) -> None:
     assert numbers(path, 4) == [5, 15, 25, 35]
 
 
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "avi"])
+def test_a_title_in_another_encoding_harms_nothing(tmp_path: Path, ending: str) -> None:
+    path = write_numbered(tmp_path / f"a.{ending}", 20, **CONTAINERS[ending], title="caf+ noir")
+    content = path.read_bytes()
+    assert b"caf+" in content
+    path.write_bytes(content.replace(b"caf+", "café".encode("latin-1")))
+    assert numbers(path, 4) == [2, 7, 12, 17]
+
+
 def test_a_name_that_looks_like_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_numbered(tmp_path / "a.mp4", 4).rename(tmp_path / "http:b%20 c.mp4")

@@ -41,12 +41,14 @@ def write_frames(
     rate: int = 10,
     key_every: int = 12,
     stamps: Sequence[float] | None = None,
+    title: str | None = None,
     **options: str,
 ) -> Path:
     """Encode pictures (H, W, 3); the container follows the name's ending.
 
     Args:
         stamps: seconds at which the pictures are shown; evenly at `rate` if left out.
+        title: written into the file beside the pictures.
         options: the encoder's.
     """
     options = {"g": str(key_every), **options}
@@ -54,6 +56,8 @@ def write_frames(
         options.setdefault("preset", "veryfast")
     front = {"movflags": "+faststart"} if path.suffix in (".mp4", ".mov") else {}
     with av.open(str(path), "w", options=front) as container:
+        if title is not None:
+            container.metadata["title"] = title
         stream = container.add_stream(codec, rate=rate, options=options)
         stream.pix_fmt = pixels
         stream.codec_context.thread_count = 1

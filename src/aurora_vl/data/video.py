@@ -111,7 +111,11 @@ class _Video:
     def _open(self) -> None:
         options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
         try:  # the decoders' options hold while the format is being found out, too
-            self._container = self._av.open(f"file:{self.path}", options=options | _DECODER)
+            self._container = self._av.open(
+                f"file:{self.path}",
+                options=options | _DECODER,
+                metadata_errors="replace",  # titles in other encodings harm no picture
+            )
         except PermissionError:
             raise UserError(f"{self.path} may not be read: change its permissions") from None
         except (self._av.error.FFmpegError, ValueError):
