@@ -149,16 +149,18 @@ def test_didemo_faults(tmp_path: Path, write_json: Any) -> None:
 
 def test_converted_clips_are_found(tmp_path: Path, write_json: Any) -> None:
     """As mirrors hold them: the same name, another ending."""
-    rows = [didemo_row(name, "x") for name in ("1.mov", "2.AVI", "3.mov", "4.mov", "5.mp4_x")]
+    listed = ("1.mov", "2.AVI", "3.mov", "4.mov", "5.mp4_x", "6.m2ts", "7.vob", "y" * 300)
+    rows = [didemo_row(name, "x") for name in listed]
     for split in ("train", "val", "test"):
         write_json(f"{split}_data.json", rows)
     media = tmp_path / "media"
     media.mkdir()
-    for name in ("1.mp4", "2.AVI", "2.mp4", "3.txt", "5.mp4_x.mp4"):
+    for name in ("1.mp4", "2.AVI", "2.mp4", "3.txt", "5.mp4_x.mp4", "6.m2ts", "7.vob"):
         (media / name).touch()
     splits = read_retrieval("didemo", tmp_path, media, seed=0)
     names = [record.path.name for record in splits.test]
-    assert names == ["1.mp4", "2.AVI", "3.mov", "4.mov", "5.mp4_x.mp4"]
+    assert names[:5] == ["1.mp4", "2.AVI", "3.mov", "4.mov", "5.mp4_x.mp4"]
+    assert names[5:] == ["6.m2ts", "7.vob", f"{'y' * 300}.mp4"]  # as written; no name of a file
 
 
 @pytest.mark.parametrize("layout", ["msrvtt", "didemo"])

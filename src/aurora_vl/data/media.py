@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from aurora_vl.data.images import open_image
+from aurora_vl.data.paths import VIDEO_ENDINGS
 from aurora_vl.data.records import (
     CaptionedMedia,
     MediaKind,
@@ -40,10 +41,6 @@ __all__ = [
     "without_missing",
 ]
 
-_VIDEOS = (
-    *("3gp", "asf", "avi", "flv", "gif", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg"),
-    *("mts", "ogg", "ogv", "ts", "webm", "wmv"),
-)
 _STAT_THREADS = 16  # looking for files waits on the disk or the network, not on the processor
 
 
@@ -76,8 +73,8 @@ def load_media(
 
 
 def kind_of_file(path: Path) -> MediaKind:
-    """What a file is taken for by its name's ending; animated pictures (GIF) are videos."""
-    return "video" if path.suffix.lower().removeprefix(".") in _VIDEOS else "image"
+    """What a file is taken for by its name's ending, see `VIDEO_ENDINGS`."""
+    return "video" if path.suffix.lower() in VIDEO_ENDINGS else "image"
 
 
 def probe_media(record: Record, frames: int = 8) -> None:

@@ -1,4 +1,4 @@
-"""What can be wrong with a media file before anybody looks inside."""
+"""What can be said of a media file before anybody looks inside."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import stat
 from pathlib import Path
 
 from aurora_vl.errors import UserError
+
+VIDEO_ENDINGS = (
+    *(".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"),
+    *(".mpg", ".mts", ".ogg", ".ogv", ".ts", ".webm", ".wmv"),
+)
+"""Of the names of files that are taken for videos; animated pictures (GIF) are."""
 
 
 def require_file(path: Path, what: str) -> None:

@@ -1,7 +1,7 @@
 """What the video layouts share: joined lines of captions, and clips' names as files.
 
 Video mirrors convert clips from one container to another and keep the names, so a clip that does
-not lie there as it is written is looked for under its name with any other ending.
+not lie there as it is written, or as .mp4, is looked for under its name with any other ending.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from aurora_vl.data.paths import VIDEO_ENDINGS
 from aurora_vl.data.readers.coco_blip import Files
 from aurora_vl.data.readers.files import is_there, read_json_lines, text_of, texts_of
 from aurora_vl.data.readers.splitting import join_captions
 from aurora_vl.data.records import CaptionedMedia
 from aurora_vl.errors import UserError
 
-ENDINGS = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".3gp", ".mpg", ".wmv", ".flv", ".gif")
+_USUAL = ".mp4"
 _SPLITS = ("train", "val", "test")
 
 
@@ -44,15 +45,16 @@ class Clips:
 
     def _look_for(self, name: str) -> str:
         stem, ending = os.path.splitext(name)
-        if ending.lower() not in ENDINGS:
-            stem, ending = name, ENDINGS[0]
+        if ending.lower() not in VIDEO_ENDINGS:
+            stem, ending = name, _USUAL
         written = stem + ending
-        if (self.media / written).is_file():
-            return written
+        for file in (name, written):
+            if os.path.isfile(self.media / file):  # no error of a name too long
+                return file
         if self._by_stem is None:
             found = sorted(entry.name for entry in os.scandir(self.media))
             listed = [os.path.splitext(file) for file in found]
-            self._by_stem = {s: s + e for s, e in reversed(listed) if e.lower() in ENDINGS}
+            self._by_stem = {s: s + e for s, e in reversed(listed) if e.lower() in VIDEO_ENDINGS}
         return self._by_stem.get(stem, written)
 
 
