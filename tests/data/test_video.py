@@ -18,6 +18,7 @@ from videos import (
     numbered,
     patch_matrix,
     write_frames,
+    write_late,
     write_numbered,
     write_sound,
 )
@@ -250,6 +251,14 @@ def test_a_title_in_another_encoding_harms_nothing(tmp_path: Path, ending: str) 
     assert b"caf+" in content
     path.write_bytes(content.replace(b"caf+", "café".encode("latin-1")))
     assert numbers(path, 4) == [2, 7, 12, 17]
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "webm", "ts", "mpg"])
+def test_pictures_that_start_long_after_the_sound(tmp_path: Path, ending: str) -> None:
+    """The video's seconds are counted from its first picture."""
+    path = write_late(tmp_path / f"a.{ending}", count=100, late=9.0)
+    assert numbers(path, 4) == [12, 37, 62, 87]
+    assert numbers(path, 2, window=(5.0, 9.1)) == [60, 80]
 
 
 def test_a_name_that_looks_like_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,6 +102,38 @@ def write_sound(path: Path) -> Path:
     return path
 
 
+_LATE = {".webm": ("libvpx", "libopus"), ".mpg": ("mpeg2video", "mp2")}
+
+
+def write_late(path: Path, *, count: int, late: float) -> Path:
+    """A video of ten numbered frames a second, of which the first is shown after seconds of sound.
+
+    Args:
+        count: of the frames.
+        late: seconds of sound before.
+    """
+    pictures, sound = _LATE.get(path.suffix, ("libx264", "aac"))
+    rate = 25 if pictures == "mpeg2video" else 10  # the least that MPEG-2 has
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(pictures, rate=rate, options={"g": "12"})
+        stream.width, stream.height = SIZE
+        stream.pix_fmt = "yuv420p"
+        stream.bit_rate = 4_000_000
+        stream.codec_context.time_base = Fraction(1, rate)
+        voice = container.add_stream(sound, rate=48000)
+        for start in range(0, int((late + count / 10) * 48000), 1024):
+            quiet = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.int16), "s16", "mono")
+            quiet.sample_rate, quiet.pts, quiet.time_base = 48000, start, Fraction(1, 48000)
+            container.mux(voice.encode(quiet))
+        container.mux(voice.encode())
+        for index in range(count * rate // 10):
+            frame = av.VideoFrame.from_ndarray(numbered(index * 10 // rate), format="rgb24")
+            frame.pts, frame.time_base = round(late * rate) + index, Fraction(1, rate)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
 def nothing_inside(path: Path) -> Path:
     """An MP4 file without any stream."""
 

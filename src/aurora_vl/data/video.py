@@ -28,7 +28,10 @@ MAX_PIXELS = 4096 * 2304
 
 # A list and not "whatever FFmpeg knows": its playlists and scripts name other files to be opened.
 _FORMATS = "mov,mp4,matroska,webm,avi,gif,mpegts,mpeg,flv,asf,ogg"
+_MATROSKA = "matroska,webm"
 _DECODER = {"max_pixels": str(MAX_PIXELS)}
+# For streams whose pictures start long after the sound: bytes and microseconds that are looked at.
+_PATIENCE = {"probesize": "100000000", "analyzeduration": "600000000"}
 _CUT_OFF = (1.0, 0.05)  # seconds and share of the duration that may lack at the end
 
 
@@ -106,14 +109,16 @@ class _Video:
     def __init__(self, path: Path, av: Any) -> None:
         self.path = path
         self._av = av
+        self._probing: dict[str, str] = {}
         self._open()
+        self._start = self._first_shown()
 
     def _open(self) -> None:
         options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
         try:  # the decoders' options hold while the format is being found out, too
             self._container = self._av.open(
                 f"file:{self.path}",
-                options=options | _DECODER,
+                options=options | _DECODER | self._probing,
                 metadata_errors="replace",  # titles in other encodings harm no picture
             )
         except PermissionError:
@@ -125,6 +130,11 @@ class _Video:
             ) from None
         cover = self._av.stream.Disposition.attached_pic
         streams = [s for s in self._container.streams.video if not s.disposition & cover]
+        unseen = streams and not streams[0].width and self._is("mpeg", "mpegts")
+        if unseen and not self._probing:
+            self._probing = _PATIENCE
+            self._reopen()
+            return
         alone = ", sound alone" if self._container.streams.audio else ""
         fault = self._fault(streams[0]) if streams else f"holds no moving pictures{alone}"
         if fault:
@@ -146,9 +156,12 @@ class _Video:
             return f"tells no size of its frames, or one above {limit}"
         if stream.width * stream.height > MAX_PIXELS:
             return f"has frames of {stream.width} x {stream.height}, above {limit}"
-        if self._container.format.name == "gif" and not _ends_as_gif(self.path):
+        if self._is("gif") and not _ends_as_gif(self.path):
             return "is cut off: its end mark is missing"
         return ""
+
+    def _is(self, *formats: str) -> bool:
+        return self._container.format.name in formats
 
     def close(self) -> None:
         """Close the file."""
@@ -183,10 +196,16 @@ class _Video:
             self._container.seek(searched[0].target, stream=self._stream)
             yield from self._decoded_at(wanted)
 
-    @property
-    def _start(self) -> float:
-        """When the first frame is shown, by the file's own clock."""
-        return float((self._stream.start_time or 0) * self._stream.time_base)
+    def _first_shown(self) -> float:
+        """When the first frame is shown, by the file's own clock.
+
+        Of a Matroska file in which sound comes first FFmpeg tells when that begins.
+        """
+        stamp = self._stream.start_time or 0
+        if self._is(_MATROSKA):
+            first = next((p for p in self._container.demux(self._stream) if p.size), None)
+            stamp = max(stamp, first.pts or 0) if first else stamp
+        return float(stamp * self._stream.time_base)
 
     def _duration(self) -> float:
         """Seconds to the end of the last frame; headers tell where to look for it.
@@ -227,15 +246,18 @@ class _Video:
     def _told_duration(self) -> float:
         """Seconds by the header; 0 if it has none, as in recordings that were never finished."""
         stream = self._stream
-        if stream.duration:
-            told = float(stream.duration * stream.time_base)
-            if self._container.format.name == "avi" and stream.average_rate:
-                # A file that was cut off has a shorter index, but still counts all its frames.
-                return max(told, float(stream.frames / stream.average_rate))
-            return told
-        # Matroska tells the streams' durations in tags.
-        told = _seconds(stream.metadata.get("DURATION", "")) - self._start
-        return max(told, 0.0) or float((self._container.duration or 0) / self._av.time_base)
+        told = float((stream.duration or 0) * stream.time_base)
+        if self._is(_MATROSKA):  # tells the streams' ends, in tags, or else the whole file's
+            told = _seconds(stream.metadata.get("DURATION", "")) or told
+            told = max(told - self._start, 0.0)
+        if told and self._is("avi") and stream.average_rate:
+            # A file that was cut off has a shorter index, but still counts all its frames.
+            return max(told, float(stream.frames / stream.average_rate))
+        return told or self._length()
+
+    def _length(self) -> float:
+        """Seconds of the whole file by its header; 0 if that does not tell."""
+        return float((self._container.duration or 0) / self._av.time_base)
 
     def _starts(self, moments: Sequence[float]) -> list[_Start] | None:
         """Where decoding has to begin for each moment; None if the file cannot be searched."""
