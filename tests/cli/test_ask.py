@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
-from command_line import Aurora
+from command_line import Aurora, run_process
 
 from aurora_vl.data.world.files import write_picture, write_video
 from aurora_vl.data.world.scenes import Group, Scene
@@ -50,6 +51,14 @@ def test_one_json_object(aurora: Aurora, picture: Path) -> None:
     assert -5 < found["log_likelihood"] < 0
 
 
+def test_a_name_in_another_encoding_is_shown(picture: Path) -> None:
+    odd = os.fsdecode("café.jpg".encode("latin-1"))
+    picture.rename(picture.with_name(odd))
+    outcome = run_process("ask", odd, "what color is the star", "--json", folder=picture.parent)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert (outcome.json["media"], outcome.json["answer"]) == (odd, "red")
+
+
 def test_answers_to_choose_from(aurora: Aurora, picture: Path, tmp_path: Path) -> None:
     listed = tmp_path / "answers.json"
     listed.write_text('["blue", "red", "green"]')
@@ -79,6 +88,7 @@ def test_an_adapter_answers_in_its_own_way(
     ("arguments", "sentence"),
     [
         (("star.jpg", " !! "), "has no words"),
+        (("star.jpg", "what \udce9"), "is not UTF-8 text"),
         (("nowhere.jpg", "what is there"), "nowhere.jpg does not exist"),
         (("nowhere.mp4", "what is there"), "nowhere.mp4 does not exist"),
         (("star.jpg", "what is there", "--adapter", "nowhere"), "nowhere"),

@@ -202,6 +202,13 @@ def test_one_medium_is_too_few_to_hold_out(write_lines: Any, tmp_path: Path) -> 
         ({"image": "a", "caption": "x", "window": [0, 1]}, r"has a 'window', which only videos"),
         ({"video": "a", "caption": "x", "window": [2, 2]}, r"must be two ascending numbers of sec"),
         ({"video": "a", "caption": "x", "window": [1]}, r"'window' must be two ascending numbers"),
+        (
+            {"video": "a", "caption": "x", "window": [0, 10**400]},
+            r"must be two ascending numbers o",
+        ),
+        ('{"id": ' + "1" * 5000 + "}", r"line 2 holds a number of thousands of digits: correct it"),
+        (r'{"image": "\ud83d.png", "caption": "x"}', r"line 2 holds \\ud83d, half of a character"),
+        (r'{"image": "a", "caption": "\\ \ud83d\ude00 \uDE00"}', r"line 2 holds \\uDE00, half"),
         ({"video": "a", "caption": "x", "window": "1-2"}, r"'window' must be two ascending numb"),
     ],
 )
@@ -211,6 +218,14 @@ def test_wrong_lines_are_placed(write_lines: Any, tmp_path: Path, line: Any, mes
         read_retrieval("jsonl", tmp_path, tmp_path, seed=0)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_escaped_characters_are_read(write_lines: Any, tmp_path: Path) -> None:
+    line = r'{"image": "a.jpg", "caption": "\ud83d\ude00 \\ud83d \u00e9"}'
+    for split in ("train", "val", "test"):
+        write_lines(f"{split}.jsonl", [line])
+    splits = read_retrieval("jsonl", tmp_path, tmp_path, seed=0)
+    assert splits.train[0].captions == ("😀 \\ud83d é",)
 
 
 def test_wrong_files_are_named(write_lines: Any, tmp_path: Path) -> None:

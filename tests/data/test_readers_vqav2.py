@@ -171,6 +171,14 @@ def test_blips_layout(write_json: Any, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("odd", [r'"a \ud83d"', "1" * 5000])
+def test_a_file_with_what_is_no_text_or_number(official: Path, odd: str) -> None:
+    path = official / "v2_OpenEnded_mscoco_train2014_questions.json"
+    path.write_text('{"questions": [\n{"question": ' + odd + "}]}")
+    with pytest.raises(UserError, match=r"questions\.json (line 2 )?holds (\\ud83d|a number)"):
+        read(official)
+
+
 def test_neither_layout(tmp_path: Path, write_json: Any) -> None:
     with pytest.raises(UserError, match=r"holds neither v2_OpenEnded.* nor vqa_train\.json"):
         read(tmp_path)

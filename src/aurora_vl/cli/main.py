@@ -5,6 +5,8 @@ Commands import torch and the rest only when they run, so that help and wrong us
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Callable
 from typing import Annotated
 
@@ -71,5 +73,7 @@ def _aurora(
 
 def run() -> None:
     """Entry point of the installed command and of `python -m aurora_vl`."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     start_logging()
     app(prog_name="aurora")

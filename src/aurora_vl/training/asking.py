@@ -50,6 +50,10 @@ def answer_about(
     """
     if is_blank(question):
         raise UserError(f"the question {question!r} has no words; ask something.")
+    try:
+        question.encode()
+    except UnicodeEncodeError:  # from bytes of another encoding, or an escape of half a character
+        raise UserError(f"the question {question!r} is not UTF-8 text; write it anew.") from None
     record = QuestionRecord(0, str(media), media, kind_of_file(media), question, ())
     trained = TrainedAt() if adapter is None else trained_at(adapter)
     if answers is None:

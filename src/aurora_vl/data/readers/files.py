@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,12 @@ from aurora_vl.errors import UserError
 
 Entry = dict[str, Any]
 _ANNOTATIONS = "check data.annotations"
+_TOO_LONG = "a number of thousands of digits: correct it"
+# Escapes of JSON; the group is one of a UTF-16 surrogate without the other half of its pair.
+_ESCAPES = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
+)
 
 
 def read_json(path: Path, way_out: str = _ANNOTATIONS) -> Any:
@@ -22,10 +29,13 @@ def read_json(path: Path, way_out: str = _ANNOTATIONS) -> Any:
         way_out: what to do where it is absent, as in `read_text`.
 
     Raises:
-        UserError: the file cannot be read, or is not JSON (with line and column).
+        UserError: the file cannot be read, is not JSON (with line and column), or holds half a
+            character.
     """
+    text = read_text(path, way_out)
+    _refuse_half_characters(text, path)
     try:
-        return json.loads(read_text(path, way_out))
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise UserError(
             f"{path} is not valid JSON, line {error.lineno} column {error.colno} ({error.msg}): "
@@ -33,15 +43,19 @@ def read_json(path: Path, way_out: str = _ANNOTATIONS) -> Any:
         ) from None
     except RecursionError:
         raise UserError(f"{path} is nested too deeply to be an annotation file") from None
+    except ValueError:
+        raise UserError(f"{path} holds {_TOO_LONG}") from None
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[str, Entry]]:
     """Yield (place, entry) for each line that is not blank; the place is "FILE line N".
 
     Raises:
-        UserError: a line is not a JSON object, or writes a key twice.
+        UserError: a line is not a JSON object, writes a key twice, or holds half a character.
     """
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
+    text = read_text(path)
+    _refuse_half_characters(text, path)
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         place = f"{path} line {number}"
@@ -56,6 +70,8 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, Entry]]:
             raise UserError(f"{place} has the key {error.args[0]!r} twice: keep one") from None
         except RecursionError:
             raise UserError(f"{place} is nested too deeply: write one flat object a line") from None
+        except ValueError:
+            raise UserError(f"{place} holds {_TOO_LONG}") from None
         yield place, as_object(entry, place)
 
 
@@ -79,6 +95,17 @@ def read_text(path: Path, way_out: str = _ANNOTATIONS) -> str:
         ) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): check the file") from None
+
+
+def _refuse_half_characters(text: str, path: Path) -> None:
+    """Neither a tokenizer nor a file's name can hold one, and no terminal shows it."""
+    half = next((found for found in _ESCAPES.finditer(text) if found[1]), None)
+    if half is not None:
+        line = text.count("\n", 0, half.start()) + 1
+        raise UserError(
+            f"{path} line {line} holds \\{half[1]}, half of a character whose other half lacks: "
+            "write the whole one or take it out"
+        )
 
 
 def is_there(path: Path) -> bool:

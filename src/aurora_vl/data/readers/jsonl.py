@@ -8,6 +8,7 @@ alone, so that one file may serve both. Paths are relative to `media`.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,8 @@ from aurora_vl.data.readers.question_splits import SplitChoice, question_splits
 from aurora_vl.data.readers.splitting import complete_splits, join_captions
 from aurora_vl.data.records import CaptionedMedia, MediaKind, QuestionRecord, R, Splits, Window
 from aurora_vl.errors import UserError
+
+_LONGEST = 1e9  # seconds
 
 
 def read_captions(annotations: Path, media: Path, seed: int) -> Splits[CaptionedMedia]:
@@ -116,8 +119,8 @@ def _window(entry: Entry, kind: MediaKind, place: str) -> Window | None:
     if kind != "video":
         raise UserError(f"{place} has a 'window', which only videos have")
     if isinstance(window, list) and all(type(second) in (int, float) for second in window):
-        start, end = window if len(window) == 2 else (0.0, 0.0)
-        if 0 <= start < end:
+        start, end = window if len(window) == 2 else (0, 0)
+        if 0 <= start < end and start < _LONGEST and not _LONGEST <= end < math.inf:
             return float(start), float(end)
     raise UserError(f"{place}: 'window' must be two ascending numbers of seconds, as [2.5, 7]")
 
