@@ -105,6 +105,6 @@ def test_a_broken_recipe_is_one_sentence(picture: Path, adapter: Path) -> None:
     with pytest.raises(UserError) as caught:
         answer_about(picture, QUESTION, adapter=adapter)
     text = str(caught.value)
-    assert text.startswith(f"{recipe}, the recipe beside the adapter, cannot be read")
+    assert text.startswith(f"{recipe}, a run's recipe, cannot be read")
     assert text.endswith("; mend or remove it.")
     assert "\n" not in text

@@ -24,7 +24,7 @@ from aurora_vl.tasks.retrieval import RetrievalTask, backbone_of
 from aurora_vl.training import run
 from aurora_vl.training.kinds import retrieval as kind
 from aurora_vl.training.reading import read_data, read_splits
-from aurora_vl.training.recipe import Recipe, load_recipe
+from aurora_vl.training.recipe import Recipe, load_recipe, save_recipe
 from aurora_vl.training.run import evaluate, train
 from aurora_vl.training.trainer import STATE_FILE, newest_checkpoint
 
@@ -127,6 +127,7 @@ def test_the_saved_adapter_scores_as_the_run_did(make_recipe: MakeRecipe, method
     recipe = make_recipe(f"adapter.method={method}", "training.epochs=1")
     content = train(recipe)
     before = (recipe.output / "metrics.json").read_bytes()
+    (recipe.output / "adapter" / "stray.safetensors").write_bytes(b"junk")  # is left alone
     again = evaluate(recipe, adapter=recipe.output / "adapter")
     assert again["metrics"] == content["metrics"]
     assert again["trainable_parameters"] == content["trainable_parameters"]
@@ -320,6 +321,24 @@ def test_an_existing_run_is_not_mixed_with_another(make_recipe: MakeRecipe) -> N
     files = {path: path.stat().st_mtime_ns for path in recipe.output.rglob("*")}
     assert train(recipe, resume=True) == content
     assert {path: path.stat().st_mtime_ns for path in recipe.output.rglob("*")} == files
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", "null", "1" * 5000])
+def test_a_finished_run_whose_metrics_are_damaged(make_recipe: MakeRecipe, content: str) -> None:
+    recipe = make_recipe()
+    save_recipe(recipe, recipe.output / "recipe.yaml")
+    (recipe.output / "metrics.json").write_text(content)
+    with pytest.raises(UserError, match=r"metrics\.json is damaged; delete it, and .* --resume"):
+        train(recipe, resume=True)
+
+
+@pytest.mark.parametrize("content", [b": [", b"[]", b"", b"\xff\xfe", b"a: " + b"1" * 5000])
+def test_a_run_whose_recipe_is_damaged(make_recipe: MakeRecipe, content: bytes) -> None:
+    recipe = make_recipe()
+    (recipe.output / "adapter").mkdir(parents=True)
+    (recipe.output / "recipe.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=r"recipe\.yaml, a run's recipe, cannot be read \(.*mend"):
+        train(recipe, resume=True)
 
 
 def test_a_method_that_trains_nothing(make_recipe: MakeRecipe) -> None:

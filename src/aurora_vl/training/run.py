@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from accelerate import PartialState
 from peft import PeftModel
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from pydantic import ValidationError
 from torch import nn
 from transformers import PrinterCallback, TrainingArguments, set_seed
@@ -51,7 +51,7 @@ from aurora_vl.training.kinds import Outcome, kind_of
 from aurora_vl.training.model_card import TrainingFacts, write_card
 from aurora_vl.training.reading import read_data, read_splits, shortened
 from aurora_vl.training.recipe import Recipe, require_writable, save_recipe, write_text
-from aurora_vl.training.trained import trained_at
+from aurora_vl.training.trained import stored_recipe, trained_at
 from aurora_vl.training.trainer import (
     AuroraTrainer,
     StepProgress,
@@ -135,8 +135,8 @@ def evaluate(
     model = load_adapter(recipe, adapter).to(_device())
     if rank() == 0:
         require_writable(folder, "give another --out")
-    outcome = _score(recipe, model, build_tokenizer(recipe), splits)
     count = ParameterCount(**_adapter_numbers(adapter), total=count_parameters(model).total)
+    outcome = _score(recipe, model, build_tokenizer(recipe), splits)
     content = _metrics(recipe, count, outcome, splits, time.perf_counter() - start)
     if rank() == 0:
         _write_predictions(folder, outcome)
@@ -165,17 +165,17 @@ def _write_predictions(folder: Path, outcome: Outcome) -> None:
 def _begin(recipe: Recipe, resume: bool) -> dict[str, Any] | None:
     """Refuse to mix runs; the finished run's metrics where there is nothing left to do."""
     out = recipe.output
-    stored = out / "recipe.yaml"
+    stored = stored_recipe(out)
     checkpoint = newest_checkpoint(out / "checkpoints")
-    if not (stored.is_file() or (out / "adapter").is_dir() or checkpoint):
+    if not (stored or (out / "adapter").is_dir() or checkpoint):
         return None
     if not resume:
         raise UserError(
             f"{out} already holds a run; add --resume to go on with it, "
             "or set training.output to a new folder."
         )
-    if stored.is_file():
-        before = _plain(yaml.safe_load(stored.read_text()))
+    if stored:
+        before = _plain(stored)
         now = json.loads(recipe.model_dump_json())
         changed = sorted(_differences(before, now))
         if changed:
@@ -186,11 +186,27 @@ def _begin(recipe: Recipe, resume: bool) -> dict[str, Any] | None:
     metrics = out / "metrics.json"
     if metrics.is_file():
         log.info("%s is finished; nothing to do", out)
-        content: dict[str, Any] = json.loads(metrics.read_text())
-        return content
+        return _finished(metrics)
     if checkpoint is not None:
         _require_as_many_processes(out, checkpoint)
     return None
+
+
+def _finished(path: Path) -> dict[str, Any]:
+    """A finished run's metrics.
+
+    Raises:
+        UserError: the file is not what a run writes.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        content = None
+    if isinstance(content, dict) and {"metrics", "config"} <= content.keys():
+        return content
+    raise UserError(
+        f"{path} is damaged; delete it, and the same command with --resume scores the run again."
+    )
 
 
 def _require_as_many_processes(out: Path, checkpoint: Path) -> None:
@@ -374,15 +390,24 @@ def _save_whole(
 
 
 def _adapter_numbers(folder: Path | None) -> dict[str, int]:
-    """How many numbers of each part an adapter's files hold; none without an adapter."""
+    """How many numbers of each part an adapter's weights hold; none without an adapter."""
     from safetensors import safe_open
 
     counts = dict.fromkeys(("factors", "gates", "heads", "backbone"), 0)
-    for file in folder.glob("*.safetensors") if folder else ():
+    for file in _weights(folder) if folder else ():
         with safe_open(file, "pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 (no mapping)
                 counts[part_of(name)] += math.prod(tensors.get_slice(name).get_shape())
     return counts
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The weights of an adapter, or of a whole model, which may be in parts."""
+    for names in (SAFETENSORS_WEIGHTS_NAME, "model.safetensors", "model-*-of-*.safetensors"):
+        found = sorted(folder.glob(names))
+        if found:
+            return found
+    return []
 
 
 def _evaluation_name(adapter: Path | None) -> str:

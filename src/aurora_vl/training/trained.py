@@ -34,22 +34,33 @@ def trained_at(adapter: Path) -> TrainedAt:
     Raises:
         UserError: the recipe cannot be read.
     """
-    path = adapter.resolve().parent / "recipe.yaml"
-    try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return TrainedAt()
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{path}, the recipe beside the adapter, cannot be read ({reason}); mend or remove it."
-        ) from None
+    recipe = stored_recipe(adapter.resolve().parent)
     return TrainedAt(
         image_size=_number(recipe, "image_size"),
         frames=_number(recipe, "data", "frames"),
         max_words=_number(recipe, "data", "max_words"),
         seed=_number(recipe, "training", "seed"),
     )
+
+
+def stored_recipe(run: Path) -> dict[str, Any]:
+    """What recipe.yaml in a run's folder holds, as plain values; nothing where there is none.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    path = run / "recipe.yaml"
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+    else:
+        if isinstance(recipe, dict):
+            return recipe
+        reason = "it holds no keys and values"
+    raise UserError(f"{path}, a run's recipe, cannot be read ({reason}); mend or remove it.")
 
 
 def _number(recipe: Any, *keys: str) -> int | None:
