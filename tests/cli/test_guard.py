@@ -73,5 +73,12 @@ def test_a_path_that_cannot_be_used_is_wrong_input(error: type[OSError], tmp_pat
     assert err == f"aurora: {tmp_path}: It cannot be; give another path\n"
 
 
+def test_a_name_that_is_too_long_is_wrong_input() -> None:
+    status, err = run(lambda: Path("y" * 300).touch())
+    assert (status, err.count("\n")) == (2, 1)
+    assert err.endswith(": File name too long; give another path\n")
+    assert run(raising(OSError(28, "No space left on device", "a")))[0] == 1
+
+
 def test_an_exit_of_the_command_is_kept() -> None:
     assert run(raising(typer.Exit(1))) == (1, "")

@@ -281,6 +281,18 @@ def test_what_is_no_picture_is_named(tmp_path: Path, content: bytes) -> None:
         open_image(tmp_path / "a.jpg")
 
 
+def test_a_folder_that_may_not_be_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for another than root, who enters every folder."""
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", refuse)
+        with pytest.raises(UserError, match=r"a\.jpg may not be looked at: change the permissions"):
+            open_image(tmp_path / "a.jpg")
+
+
 def test_an_absent_file_and_a_folder_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere\.jpg does not exist: check data\.media"):
         open_image(tmp_path / "nowhere.jpg")

@@ -132,6 +132,11 @@ def test_a_merged_mapping_may_be_overridden(path: Path) -> None:
     assert (training.epochs, training.seed) == (3, 1)
 
 
+def test_a_number_of_too_many_digits(path: Path) -> None:
+    text = OWN + f"training: {{seed: {'1' * 5000}}}\n"
+    assert refused(path, text) == "FILE holds a number of thousands of digits; give a smaller one."
+
+
 def test_no_text(path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00task")
     with pytest.raises(UserError, match=r"the recipe .*mine\.yaml cannot be read: .*utf-8.*\.$"):
@@ -174,6 +179,15 @@ def test_an_unknown_name() -> None:
         (
             "training.epochs=[1, 2]",
             "FILE: 'training.epochs': input should be a valid integer, not [1, 2].",
+        ),
+        (
+            f"training.batch_size={10**25}",
+            "FILE: 'training.batch_size': input should be less than or equal to 1000000, not "
+            "10000000000000000000000000.",
+        ),
+        (
+            f"training.seed={'1' * 5000}",
+            "the value of training.seed is a number of thousands of digits; give a smaller one.",
         ),
         (
             "traning.epochs=3",

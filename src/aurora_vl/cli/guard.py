@@ -6,6 +6,7 @@ Whatever goes wrong is one sentence on standard error; a traceback is for unexpe
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import traceback
@@ -21,7 +22,10 @@ from aurora_vl.progress import console
 P = ParamSpec("P")
 _FAILED, _WRONG_INPUT, _INTERRUPTED = 1, 2, 130
 # What a path on the command line or in a recipe can cause anywhere; other OSErrors are failures.
-_PATH_ERRORS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
+_PATH_ERRORS = (
+    *(FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError),
+    PermissionError,
+)
 
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
@@ -36,8 +40,9 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         except KeyboardInterrupt:
             hint = "the same command with --resume goes on" if command.__name__ == "train" else ""
             _leave(_INTERRUPTED, f"interrupted; {hint or 'nothing half-written is left'}")
-        except (*_PATH_ERRORS, PermissionError) as error:
-            if error.filename is None:
+        except OSError as error:
+            wrong = isinstance(error, _PATH_ERRORS) or error.errno == errno.ENAMETOOLONG
+            if error.filename is None or not wrong:
                 _fail(error)
             _leave(_WRONG_INPUT, f"{error.filename}: {error.strerror}; give another path")
         except (typer.Exit, typer.Abort):

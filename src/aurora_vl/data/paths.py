@@ -28,6 +28,10 @@ def require_file(path: Path, what: str) -> None:
     """
     try:
         found = path.stat()
+    except PermissionError:
+        raise UserError(
+            f"{path} may not be looked at: change the permissions of its folders"
+        ) from None
     except (OSError, ValueError):  # ValueError: a NUL character in the name
         raise UserError(
             f"{path} does not exist: check data.media and the paths in the annotations"

@@ -47,6 +47,7 @@ _MAX_WORDS = {
 }
 _ASKING = ("vqa", "video-qa")
 _OF_QUESTIONS = ("scored", "train_on", "visual_genome")  # keys of the data
+_TOO_LONG = "a number of thousands of digits; give a smaller one"
 _SWITCHES = {switch.name for switch in fields(Switches)}
 
 
@@ -113,6 +114,8 @@ def load_recipe(source: str, settings: Sequence[str] = (), *, smoke: bool = Fals
         raise UserError(f"{source} has {error}: keep one of the two.") from None
     except yaml.YAMLError as error:
         raise UserError(f"{source} is no valid YAML: {' '.join(str(error).split())}.") from None
+    except ValueError:
+        raise UserError(f"{source} holds {_TOO_LONG}.") from None
     if not isinstance(raw, dict):
         raise UserError(f"{source} must hold keys and values, such as `task: retrieval`.")
     if smoke:
@@ -198,6 +201,8 @@ def _apply(raw: dict[str, Any], setting: str) -> None:
         raise UserError(f"the value of {setting!r} has {error}: keep one of the two.") from None
     except yaml.YAMLError:
         raise UserError(f"the value of {setting!r} is no valid YAML.") from None
+    except ValueError:
+        raise UserError(f"the value of {key} is {_TOO_LONG}.") from None
 
 
 class _RepeatedKeyError(yaml.YAMLError):

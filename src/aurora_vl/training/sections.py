@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from aurora_vl.training.methods import METHODS
 
+_MOST = 1_000_000  # of what a machine has to hold or do: more is a mistake
+
 
 class Section(BaseModel):
     """A mapping whose unknown keys are errors."""
@@ -123,8 +125,8 @@ class DataSection(Section):
     augmentation: Literal["none", "safe", "full"] = "safe"
     crop: float = Field(0.5, gt=0, le=1)
     max_words: int | None = Field(None, ge=1)
-    workers: int = Field(0, ge=0)
-    frames: int = Field(8, ge=1)
+    workers: int = Field(0, ge=0, le=1024)
+    frames: int = Field(8, ge=1, le=_MOST)
     limit: int | None = Field(None, ge=1)
     captions_per_item: int = Field(1, ge=1)
     questions_per_item: int = Field(1, ge=1)
@@ -163,8 +165,8 @@ class TrainingSection(Section):
     less memory, more time, the same result.
     """
 
-    epochs: int = Field(6, ge=1)
-    batch_size: int = Field(32, ge=1)
+    epochs: int = Field(6, ge=1, le=_MOST)
+    batch_size: int = Field(32, ge=1, le=_MOST)
     learning_rate: float | None = Field(None, gt=0)
     head_learning_rate: float | None = Field(None, gt=0)
     factor_rate_ratio: float = Field(1.0, gt=0)
@@ -196,12 +198,12 @@ class EvaluationSection(Section):
     split: Literal["test", "val"] = "test"
     rerank: int = Field(128, ge=0)
     score: Literal["itm", "itm+itc"] = "itm+itc"
-    batch_size: int = Field(64, ge=1)
+    batch_size: int = Field(64, ge=1, le=_MOST)
     half_states: bool = False
     inference: Literal["rank", "generate"] = "rank"
     answer_list: Path | None = None
     answers: int = Field(3128, ge=1)
-    beams: int = Field(1, ge=1)
+    beams: int = Field(1, ge=1, le=_MOST)
     max_tokens: int = Field(10, ge=2)
     metric: Literal["vqa", "exact"] | None = None
     attend_padding: bool | None = None
