@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -11,22 +9,22 @@ from aurora_vl.evaluation.states import StoredStates
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_what_is_read_was_stored(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_what_is_read_was_stored(dtype: torch.dtype) -> None:
     states = torch.randn(5, 3, 4).to(dtype)
-    store = StoredStates(tmp_path / "states.bin", 5)
-    for part in states.split(2):
-        store.append(part)
-    store.finish()
-    for row in (4, 0, 2):
-        assert torch.equal(store.read(row).to(dtype), states[row : row + 1])
-    with pytest.raises(IndexError, match="row 5 of 5"):
-        store.read(5)
+    with StoredStates(5) as store:
+        for part in states.split(2):
+            store.append(part)
+        store.finish()
+        for row in (4, 0, 2):
+            assert torch.equal(store.read(row).to(dtype), states[row : row + 1])
+        with pytest.raises(IndexError, match="row 5 of 5"):
+            store.read(5)
 
 
-def test_half_takes_half_the_room(tmp_path: Path) -> None:
+def test_half_takes_half_the_room() -> None:
     states = torch.randn(2, 3, 4)
-    store = StoredStates(tmp_path / "states.bin", 2, half=True)
-    store.append(states)
-    store.finish()
-    assert store.path.stat().st_size == states.numel() * 2
-    assert torch.allclose(store.read(1).float(), states[1:], atol=1e-2)
+    with StoredStates(2, half=True) as store:
+        store.append(states)
+        store.finish()
+        assert store.read(1).dtype == torch.float16
+        assert torch.allclose(store.read(1).float(), states[1:], atol=1e-2)

@@ -25,7 +25,7 @@ from aurora_vl.data.transforms import ImageTransform, to_model_input
 from aurora_vl.errors import UserError
 from aurora_vl.evaluation.matching import match_texts
 from aurora_vl.evaluation.recall import ranks, retrieval_metrics
-from aurora_vl.evaluation.states import StoredStates, stored_states
+from aurora_vl.evaluation.states import StoredStates
 from aurora_vl.tasks.distributed import gather_own, own_rows, sum_over_processes
 from aurora_vl.tasks.retrieval import backbone_of
 from aurora_vl.tasks.video import frame_key_scale
@@ -101,7 +101,7 @@ def evaluate_retrieval(
         aware = frames if frame_aware and "video" in kinds else 0
         stage = _TwoStage(model, tokenizer, texts, batch_size, aware, workers)
         media = MediaSet(records, ImageTransform(stage.image_size, frames=frames))
-        with stored_states(len(own_rows(len(records))), half=half_states) as store:
+        with StoredStates(len(own_rows(len(records))), half=half_states) as store:
             cosine = stage.cosines(media, store if rerank else None)
             m2t, t2m = stage.matched(cosine, store, rerank, score, progress)
     finally:

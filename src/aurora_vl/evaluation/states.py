@@ -1,7 +1,8 @@
 """States of a gallery, kept in a file and mapped one medium at a time.
 
 What is held in memory does not grow with the gallery: rows are written as they are encoded, and
-each is mapped by itself when it is read.
+each is mapped by itself when it is read. The file has no name, so that however the process ends
+nothing is left of it.
 """
 
 from __future__ import annotations
@@ -9,9 +10,6 @@ from __future__ import annotations
 import errno
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,22 +19,28 @@ from aurora_vl.errors import UserError
 
 
 class StoredStates:
-    """States (N, d) of media in one file, appended in order.
+    """States (N, d) of media, appended in order, in a file of the system's temporary folder.
+
+    The room is given back at the end of its context.
 
     Args:
-        path: of the file, which is made.
         media: how many there will be.
         half: store them in float16; scores are then not exactly those of the plain loop.
     """
 
-    def __init__(self, path: Path, media: int, *, half: bool = False) -> None:
-        self.path = path
+    def __init__(self, media: int, *, half: bool = False) -> None:
         self.media = media
         self.half = half
         self.count = 0
         self._shape: tuple[int, ...] = ()
         self._dtype = np.dtype(np.float16)
-        self._file = path.open("wb")
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed at the exit)
+
+    def __enter__(self) -> StoredStates:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
     def append(self, states: Tensor) -> None:
         """Store the next media's states (B, N, d), of the same N and d every time.
@@ -59,8 +63,8 @@ class StoredStates:
         self.count += len(rows)
 
     def finish(self) -> None:
-        """Close the file for writing."""
-        self._file.close()
+        """Write what is still in memory, before anything is read."""
+        self._file.flush()
 
     def read(self, row: int) -> Tensor:
         """One medium's states (1, N, d), on the host, as they were stored.
@@ -71,26 +75,16 @@ class StoredStates:
         if not 0 <= row < self.count:
             raise IndexError(f"row {row} of {self.count}")
         size = int(np.prod(self._shape)) * self._dtype.itemsize
-        mapped = np.memmap(self.path, self._dtype, "r", offset=row * size, shape=(1, *self._shape))
+        mapped = np.memmap(self._file, self._dtype, "r", offset=row * size, shape=(1, *self._shape))
         return torch.from_numpy(np.array(mapped))
 
     def _require_room(self, size: int) -> None:
-        free = shutil.disk_usage(self.path.parent).free
+        folder = tempfile.gettempdir()
+        free = shutil.disk_usage(folder).free
         if free < size:
             needed = "more" if size == 2**62 else f"{size / 1e9:.1f} GB"
             raise UserError(
-                f"{self.path.parent} has {free / 1e9:.1f} GB free, but the gallery's states need "
+                f"{folder} has {free / 1e9:.1f} GB free, but the gallery's states need "
                 f"{needed}; set the environment variable TMPDIR to a folder with room, or "
                 "evaluation.half_states to true."
             )
-
-
-@contextmanager
-def stored_states(media: int, *, half: bool = False) -> Iterator[StoredStates]:
-    """A file of states in the system's temporary folder, deleted afterwards."""
-    with tempfile.TemporaryDirectory(prefix="aurora-states-") as folder:
-        store = StoredStates(Path(folder) / "states.bin", media, half=half)
-        try:
-            yield store
-        finally:
-            store.finish()
