@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,6 +97,20 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     killed_at(monkeypatch, broken, 5)  # the eighth step
     train(broken, resume=True)
     same(final(whole), final(broken))
+
+
+def test_the_seconds_before_an_interruption_count(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those up to the checkpoint that the run goes on from."""
+    clock = itertools.count(0, 1000)
+    recipe = make_recipe()
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "perf_counter", lambda: float(next(clock)))
+        killed_at(monkeypatch, recipe, 5)
+    kept = json.loads((recipe.output / "checkpoints/checkpoint-3/seconds.json").read_text())
+    assert kept >= 1000
+    assert kept < train(recipe, resume=True)["seconds"] < kept + 500
 
 
 def test_killed_after_the_last_step(

@@ -89,7 +89,7 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
     model = build_model(recipe)
     recompute_layers(model, recipe.training.recompute)
     tokenizer = build_tokenizer(recipe)
-    trainer = _trainer(recipe, model, tokenizer, splits)
+    trainer = _trainer(recipe, model, tokenizer, splits, start)
     if rank() == 0:
         save_recipe(recipe, out / "recipe.yaml")
     checkpoint = newest_checkpoint(out / "checkpoints")
@@ -99,7 +99,7 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
     skipped = _skipped(trainer)
     outcome = _score(recipe, model, tokenizer, splits)
     count = count_parameters(model)
-    content = _metrics(recipe, count, outcome, splits, time.perf_counter() - start)
+    content = _metrics(recipe, count, outcome, splits, trainer.seconds())
     if recipe.data.on_error == "skip":
         content["skipped_media"] = skipped
     if rank() == 0:
@@ -243,7 +243,7 @@ def _differences(a: Any, b: Any, key: str = "") -> list[str]:
 
 
 def _trainer(
-    recipe: Recipe, model: nn.Module, tokenizer: Any, splits: Splits[Any]
+    recipe: Recipe, model: nn.Module, tokenizer: Any, splits: Splits[Any], started: float
 ) -> AuroraTrainer:
     settings, task = recipe.training, kind_of(recipe)
     size = inner_backbone(model).config.vision_config.image_size
@@ -257,6 +257,7 @@ def _trainer(
         eval_dataset=splits.val,  # Trainer asks for one; `validate` has its own
         data_collator=task.collator(recipe, model, tokenizer),
         augment=build_augment(recipe),
+        started=started,
         own_rates=own_rates(recipe, model),
         validate=_validation(recipe, model, tokenizer, splits),
         primary=task.primary,

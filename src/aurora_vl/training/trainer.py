@@ -1,8 +1,8 @@
 """transformers' Trainer with Aurora's batches, checkpoints and best model.
 
 A checkpoint holds what is trained plus the momentum copy, the queue and their counters (Trainer
-itself would save 223M frozen numbers and none of these) and which items were skipped, and is
-written to a temporary folder that is renamed when complete.
+itself would save 223M frozen numbers and none of these), which items were skipped and how long the
+run took so far, and is written to a temporary folder that is renamed when complete.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from aurora_vl.tasks.distributed import gather, rank, world_size
 log = logging.getLogger(__name__)
 STATE_FILE = "aurora_state.safetensors"
 _SKIPPED_FILE = "skipped_items.json"
+_SECONDS_FILE = "seconds.json"
 
 
 class AuroraTrainer(Trainer):
@@ -47,6 +49,7 @@ class AuroraTrainer(Trainer):
         validate: called with nothing, gives the validation metrics.
         primary: the name of the one that chooses the best checkpoint.
         augment: applied to training batches; None for none.
+        started: when the run's work began in this process, by `time.perf_counter`.
         own_rates: parameters with a learning rate of their own, and theirs.
         kwargs: as for `transformers.Trainer`.
     """
@@ -59,6 +62,7 @@ class AuroraTrainer(Trainer):
         validate: Callable[[], dict[str, float]],
         primary: str,
         augment: Augment | None,
+        started: float,
         own_rates: Sequence[tuple[Sequence[nn.Parameter], float]] = (),
         **kwargs: Any,
     ) -> None:
@@ -67,6 +71,8 @@ class AuroraTrainer(Trainer):
         self.validate = validate
         self.primary = primary
         self.augment = augment
+        self._started = started
+        self._seconds_before = 0.0
         self._parts: dict[str, Tensor] = {}
         self._parts_count = 0
         self.add_callback(_LastStep())
@@ -160,6 +166,7 @@ class AuroraTrainer(Trainer):
             state = {name: value.contiguous() for name, value in task_state(self.model).items()}
             save_file(state, staging / STATE_FILE)
             (staging / _SKIPPED_FILE).write_text(json.dumps(skipped))
+            (staging / _SECONDS_FILE).write_text(json.dumps(self.seconds()))
         _barrier()
         self._save_optimizer_and_scheduler(str(staging))
         self._save_rng_state(str(staging))
@@ -190,6 +197,13 @@ class AuroraTrainer(Trainer):
         if skipped.is_file():  # earlier versions kept none
             dataset: Any = self.train_dataset
             dataset.skipped_items[json.loads(skipped.read_text())] = True
+        seconds = checkpoint / _SECONDS_FILE
+        if seconds.is_file():  # likewise
+            self._seconds_before = json.loads(seconds.read_text())
+
+    def seconds(self) -> float:
+        """How long the run took so far, up to the checkpoint in the processes before this one."""
+        return self._seconds_before + time.perf_counter() - self._started
 
     def skipped_items(self) -> Tensor:
         """Which training items any process has skipped, bool (items,)."""
