@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import chain, combinations
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 from aurora_vl.data.media import missing_media, probe_media
 from aurora_vl.data.records import CaptionedMedia, QuestionRecord, R, Record, Splits, Window
 from aurora_vl.data.text import CAPTION_WORDS, QUESTION_WORDS, VIDEO_CAPTION_WORDS, count_words
+from aurora_vl.data.threads import mapped
 from aurora_vl.errors import UserError
 
 Parts = list[Record]
@@ -109,12 +109,12 @@ def check_splits(
     drawn = _draw(present, sample, seed)
     tried = list(chain.from_iterable(drawn))
     damaged: dict[str, str] = {}
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        for done, (record, fault) in enumerate(zip(tried, pool.map(_fault, tried)), start=1):
-            if fault is not None:
-                damaged.setdefault(str(record.path), fault)
-            if progress is not None:
-                progress(done, len(tried))
+    faults = mapped(_fault, tried, threads or os.cpu_count() or 1)
+    for done, (record, fault) in enumerate(zip(tried, faults, strict=True), start=1):
+        if fault is not None:
+            damaged.setdefault(str(record.path), fault)
+        if progress is not None:
+            progress(done, len(tried))
     overlap = _overlap(groups)
     return DataReport(
         splits={

@@ -7,7 +7,6 @@ taught to all of them here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -27,6 +26,7 @@ from aurora_vl.data.records import (
     Record,
     Splits,
 )
+from aurora_vl.data.threads import mapped
 from aurora_vl.data.transforms import ImageTransform
 from aurora_vl.data.video import iter_frames
 from aurora_vl.errors import UserError
@@ -89,9 +89,8 @@ def probe_media(record: Record, frames: int = 8) -> None:
 def missing_media(records: Iterable[CaptionedMedia | QuestionRecord]) -> list[str]:
     """Return the paths of listed files that do not exist, each once, in order of listing."""
     paths = list(dict.fromkeys(str(record.path) for record in records))
-    with ThreadPoolExecutor(_STAT_THREADS) as pool:
-        exists = list(pool.map(_is_file, paths, chunksize=256))
-    return [path for path, found in zip(paths, exists) if not found]
+    exists = mapped(_is_file, paths, _STAT_THREADS, together=256)
+    return [path for path, found in zip(paths, exists, strict=True) if not found]
 
 
 def require_media(splits: Splits[R]) -> None:
