@@ -55,6 +55,13 @@ def test_the_commonest_answers_come_first(tmp_path: Path) -> None:
     assert answer_vocabulary(records[::-1], 2) == ["blue", "green"]
 
 
+def test_visual_genomes_answers_are_no_votes_for_the_commonest(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    genome = [asked(path, "on the table", source="vg") for _ in range(5)]
+    assert answer_vocabulary([*genome, asked(path, "red", source="vqa")]) == ["red"]
+    assert answer_vocabulary(genome) == ["on the table"]  # where there is nothing else
+
+
 def test_answers_begin_with_dec_and_end_with_sep() -> None:
     ids, mask = encode_answers(tiny_tokenizer(), ["red", "the big dog"], DEC)
     assert ids.tolist() == [[4, 12, 3, 0, 0], [4, 7, 8, 16, 3]]

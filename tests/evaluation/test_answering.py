@@ -166,6 +166,13 @@ def test_answers_that_need_no_picture() -> None:
     assert answer_scores(asked, found["majority_answer"], exact_score) == [1.0, 0.0, 0.0]
 
 
+def test_visual_genome_does_not_decide_what_needs_no_picture() -> None:
+    genome = [replace(question("what colour?", "dark red"), source="vg") for _ in range(3)]
+    asked = [question("what colour?", "blue")]
+    found = commonest_answers([*genome, question("what colour?", "blue")], asked)
+    assert set(map(tuple, found.values())) == {("blue",)}
+
+
 def test_accuracies_by_kind() -> None:
     found = accuracies_by(["who", "what", "", "who"], [1.0, 0.5, 1.0, 0.0])
     assert found == {"what": 50.0, "who": 50.0}

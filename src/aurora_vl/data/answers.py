@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from aurora_vl.data.collate import Tokenizer
+from aurora_vl.data.readers.visual_genome import SOURCE as GENOME
 from aurora_vl.data.records import QuestionRecord
 
 MAX_ANSWER_TOKENS = 20
@@ -32,6 +33,9 @@ def shares_of_votes(record: QuestionRecord) -> dict[str, float]:
 def answer_vocabulary(records: Sequence[QuestionRecord], most: int | None = None) -> list[str]:
     """All different answers, the one with the largest share of votes first.
 
+    Visual Genome's are left out where other questions have answers: they only help in training, are
+    written by one person each in other words, and BLIP's list of answers has none of them.
+
     Args:
         records: the training split.
         most: how many are kept; None for all.
@@ -40,7 +44,7 @@ def answer_vocabulary(records: Sequence[QuestionRecord], most: int | None = None
         cleaned answers; equally frequent ones in the order of the alphabet.
     """
     total: Counter[str] = Counter()
-    for record in records:
+    for record in [r for r in records if r.source != GENOME] or records:
         for answer, share in shares_of_votes(record).items():
             total[answer] += share  # type: ignore[assignment]
     # rounded, so that the order of summing decides nothing

@@ -1,6 +1,7 @@
 """Visual Genome's questions in BLIP's layout, `vg_qa.json`: more training data for VQAv2.
 
-Each has one answer, and weighs less in the loss (`objective.visual_genome_weight`).
+Each has one answer, weighs less in the loss (`objective.visual_genome_weight`), and is no vote for
+the commonest answers.
 """
 
 from __future__ import annotations
