@@ -33,8 +33,8 @@ def shares_of_votes(record: QuestionRecord) -> dict[str, float]:
 def answer_vocabulary(records: Sequence[QuestionRecord], most: int | None = None) -> list[str]:
     """All different answers, the one with the largest share of votes first.
 
-    Visual Genome's are left out where other questions have answers: they only help in training, are
-    written by one person each in other words, and BLIP's list of answers has none of them.
+    Visual Genome's are left out where other questions have answers: they help in training and are
+    never scored, and by their number would crowd out the answers of those that are.
 
     Args:
         records: the training split.
