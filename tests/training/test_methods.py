@@ -151,6 +151,26 @@ def test_options_reach_the_configuration(recipe: MakeRecipe) -> None:
     assert config.lora_alpha == 3
 
 
+@pytest.mark.parametrize(
+    "form", [["query", "key", "value"], ["self.query", "self.key", "self.value"]]
+)
+def test_targets_by_longer_names(recipe: MakeRecipe, form: list[str]) -> None:
+    """Sizes follow from the maps that PEFT finds, however they are named."""
+    model = build_model(recipe("vb-lora", f"adapter.options={{target_modules: {form}}}"))
+    config = model.peft_config["default"]  # type: ignore[union-attr]
+    assert config.vector_length == config.num_vectors == 16
+
+
+def test_ia3_scales_what_the_second_map_reads(recipe: MakeRecipe) -> None:
+    by_name = build_model(recipe("ia3", "adapter.options={target_modules: [fc1, fc2]}"))
+    by_pattern = build_model(recipe("ia3", "adapter.options={target_modules: '.*[.]mlp[.]fc.'}"))
+    sizes = [
+        {name: p.shape for name, p in model.named_parameters() if "ia3" in name}
+        for model in (by_name, by_pattern)
+    ]
+    assert sizes[0] == sizes[1]
+
+
 def test_the_seed_draws_the_fixed_projections(recipe: MakeRecipe) -> None:
     """Also those that are not saved: a method is judged over draws, not on one."""
     for method in ("vera", "randlora", "fourierft", "uni-lora"):

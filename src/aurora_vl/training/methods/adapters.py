@@ -28,6 +28,7 @@ from aurora_vl.tuner.config import AuroraConfig, AuroraPeftType
 
 _BOTTLENECK = (BottleneckPeftType.BOTTLENECK.value, BottleneckPeftType.__module__)
 _NORMS = ["layer_norm1", "layer_norm2", "post_layernorm", "LayerNorm"]
+_SECOND_OF_MLP = r".*\.fc2|.*\.layer\.\d+\.output\.dense"
 _ALL_MAPS = (
     r"(vision_model|text_encoder|text_decoder\.bert)\..*\."
     r"(qkv|projection|fc1|fc2|query|key|value|dense)"
@@ -54,7 +55,7 @@ def _lokr(on: Request) -> PeftConfig:
 
 def _ia3(on: Request) -> PeftConfig:
     """Scales of outputs, and of what the second map of an MLP reads."""
-    return on.config(IA3Config, feedforward_modules=[n for n in ("fc2",) if n in on.targets])
+    return on.config(IA3Config, feedforward_modules=_SECOND_OF_MLP)
 
 
 def _vera(on: Request) -> PeftConfig:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from peft import PeftConfig
+from peft import LoraConfig, PeftConfig
+from peft.tuners.tuners_utils import check_target_module_exists
 from torch import nn
 
 from aurora_vl.errors import UserError
@@ -47,10 +48,11 @@ class Request:
 
     def divisor(self, limit: int) -> int:
         """The largest number up to `limit` that divides both sizes of every targeted map."""
+        targets = LoraConfig(target_modules=self.targets)
         sizes = [
             size
             for name, module in self.backbone.named_modules()
-            if isinstance(module, nn.Linear) and name.rpartition(".")[2] in self.targets
+            if isinstance(module, nn.Linear) and check_target_module_exists(targets, name)
             for size in (module.in_features, module.out_features)
         ]
         common = math.gcd(*sizes) or 1
