@@ -152,13 +152,19 @@ def test_options_reach_the_configuration(recipe: MakeRecipe) -> None:
 
 
 @pytest.mark.parametrize(
-    "form", [["query", "key", "value"], ["self.query", "self.key", "self.value"]]
+    ("form", "size"),
+    [
+        ("[query, key, value]", 16),
+        ("[self.query, self.key, self.value]", 16),
+        ("'.*(query|key)'", 16),
+        ("all-linear", 8),  # the frozen projection of pictures has 8 outputs
+    ],
 )
-def test_targets_by_longer_names(recipe: MakeRecipe, form: list[str]) -> None:
+def test_targets_by_longer_names(recipe: MakeRecipe, form: str, size: int) -> None:
     """Sizes follow from the maps that PEFT finds, however they are named."""
     model = build_model(recipe("vb-lora", f"adapter.options={{target_modules: {form}}}"))
-    config = model.peft_config["default"]  # type: ignore[union-attr]
-    assert config.vector_length == config.num_vectors == 16
+    config = model.peft_config["default"]
+    assert config.vector_length == config.num_vectors == size
 
 
 def test_ia3_scales_what_the_second_map_reads(recipe: MakeRecipe) -> None:
@@ -169,6 +175,10 @@ def test_ia3_scales_what_the_second_map_reads(recipe: MakeRecipe) -> None:
         for model in (by_name, by_pattern)
     ]
     assert sizes[0] == sizes[1]
+    text = build_model(recipe("ia3", "adapter.options={target_modules: [dense]}"))
+    layer = text.get_submodule("base_model.model.text_encoder.encoder.layer.0")
+    assert layer.get_submodule("output.dense").is_feedforward
+    assert not layer.get_submodule("attention.output.dense").is_feedforward
 
 
 def test_the_seed_draws_the_fixed_projections(recipe: MakeRecipe) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from peft import LoraConfig, PeftConfig
-from peft.tuners.tuners_utils import check_target_module_exists
+from peft.tuners.tuners_utils import _maybe_include_all_linear_layers, check_target_module_exists
 from torch import nn
 
 from aurora_vl.errors import UserError
@@ -48,7 +48,12 @@ class Request:
 
     def divisor(self, limit: int) -> int:
         """The largest number up to `limit` that divides both sizes of every targeted map."""
-        targets = LoraConfig(target_modules=self.targets)
+        named = LoraConfig(
+            target_modules=self.targets,
+            exclude_modules=self.options.get("exclude_modules"),
+            modules_to_save=list(self.heads) or None,
+        )
+        targets = _maybe_include_all_linear_layers(named, self.backbone)  # "all-linear" spelt out
         sizes = [
             size
             for name, module in self.backbone.named_modules()
