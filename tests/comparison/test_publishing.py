@@ -14,7 +14,12 @@ from PIL import Image
 
 from aurora_vl.comparison import result_tables
 from aurora_vl.comparison.charts import PAPER
-from aurora_vl.comparison.pictures import mean_curve, score_by_size
+from aurora_vl.comparison.pictures import (
+    mean_curve,
+    score_by_size,
+    score_by_time,
+    validation_curves,
+)
 from aurora_vl.comparison.publishing import comparison_report, publish
 
 PICTURES = ("score-by-size", "score-by-time", "score-by-memory", "curves", "score-by-media")
@@ -207,3 +212,52 @@ def test_no_name_lies_on_another_methods_error_bar(results: dict[str, Any]) -> N
         for name, place in places.items():
             beside = x < place.x0 or x > place.x1
             assert beside or high < place.y0 or low > place.y1, (name, told["name"])
+
+
+def test_a_long_label_leaves_the_axes_their_room(results: dict[str, Any]) -> None:
+    """It goes on in further lines, whole, instead of pressing the picture together."""
+    long = "Aurora (options={target_modules: '.*(qkv|projection|fc1|fc2)|text_decoder.*dense'})"
+    results["rows"] = [row("aurora", 12_576, 96.3), row("lora", 57_344, 96.8, label=long)]
+    for draw in (score_by_size(results), validation_curves(results)):
+        figure = Figure(figsize=(7.2, 4.4), layout="constrained", dpi=160)
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        draw(axes, PAPER)
+        figure.canvas.draw()
+        legend = axes.get_legend()
+        told = [*axes.texts, *(legend.get_texts() if legend is not None else [])]
+        assert "".join(long.split()) in ["".join(text.get_text().split()) for text in told]
+        assert axes.get_window_extent().width > 0.5 * figure.bbox.width
+        for text in told:
+            place = text.get_window_extent()
+            assert place.x0 >= 0
+            assert place.x1 <= figure.bbox.width
+
+
+def test_methods_far_below_are_told_and_leave_the_others_their_room(
+    results: dict[str, Any],
+) -> None:
+    """Every method is in the picture, with its score; none presses the others together."""
+    near = [("aurora", 96.3), ("lokr", 96.1), ("lora", 96.8), ("ia3", 93.0), ("full", 97.0)]
+    results["rows"] = [row(name, 10_000 + 500 * n, s) for n, (name, s) in enumerate(near)]
+    results["rows"] += [row("none", 0, 4.5), row("linear", 0, 20.8)]
+    results["rows"] += [row("c3a", 9_000, 50.8), row("fourierft", 9_500, 48.1, front=True)]
+    for drawn in (score_by_size, score_by_time):
+        figure = Figure(figsize=(7.2, 4.4), layout="constrained", dpi=160)
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        drawn(results)(axes, PAPER)
+        low, high = axes.get_ylim()
+        assert 90.0 < low < 93.0 < 97.0 < high
+        beside = {text.get_text() for text in axes.texts}
+        assert {name for name, _ in near} <= beside
+        legend = axes.get_legend()
+        assert legend is not None
+        below = {text.get_text() for text in legend.get_texts()}
+        assert {"none: 4.5", "c3a: 50.8", "fourierft: 48.1"} <= below
+        assert not {"c3a", "fourierft"} & beside
+    results["rows"] = [row("aurora", 10_000, 72.0), row("linear", 9_000, 41.0)]
+    figure = Figure()
+    axes = figure.add_subplot()
+    score_by_size(results)(axes, PAPER)
+    assert {text.get_text() for text in axes.texts} == {"aurora", "linear"}

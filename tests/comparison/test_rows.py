@@ -50,12 +50,25 @@ def test_values_may_hold_commas_and_plus_signs() -> None:
     assert rows[1].settings == ("training.learning_rate=1e+3",)
 
 
+def test_a_row_may_have_a_label_of_its_own() -> None:
+    plain, wide = parse_rows("aurora, Aurora: the large one : aurora+rank=64+options={a: b}")
+    assert (plain.label, plain.name) == ("Aurora", "aurora")
+    assert wide.label == "Aurora: the large one"
+    assert wide.name == "aurora+rank=64+options={a: b}"
+    assert wide.settings == ("adapter.rank=64", "adapter.options={a: b}")
+    assert wide.without("adapter.options").label == "Aurora (rank=64)"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", "--methods names no method; choose among none, linear, full, aurora, lora"),
         ("aurora,lara", "--methods: 'lara' is no method; choose among none, linear, full"),
         ("lora,aurora,lora", "--methods names lora twice"),
+        ("LoRA:aurora,lora", "--methods calls two rows LoRA; call each by a label of its own"),
+        ("lora+rank=2,lora+adapter.rank=2", "calls two rows LoRA (rank=2)"),
+        (" :aurora", "--methods: ':aurora' has no label before the colon; write label:aurora"),
+        ("wide:lara", "--methods: 'lara' is no method; choose among"),
         ("aurora+depth=3", "sets 'depth', which is no key of adapter, objective, evaluation"),
         ("aurora+training.seed=3", "cannot set training.seed: it is one of --seeds"),
         ("aurora+seed=3", "cannot set training.seed"),

@@ -26,7 +26,7 @@ def compare(
             metavar="METHOD,...",
             show_default=False,
             help="What to compare: values of adapter.method, each with settings of its own if "
-            "wanted: aurora,lora,lora+rank=1,aurora+gqt=off,full",
+            "wanted and a label before a colon: aurora,lora+rank=1,ungated:aurora+gqt=off,full",
         ),
     ] = "",
     seeds: Annotated[

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle, pairwise
 from statistics import fmean
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from aurora_vl.comparison.charts import STYLES, Colours, Drawing, calm, plain
@@ -13,7 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDE = (7.2, 4.4)
-_LINE, _LETTER = 11.0, 5.4  # of a label, in points: its height and the width of a letter
+_LINE, _LETTER = 11.0, 5.4  # of a label, in points: a line's height and the width of a letter
+_LETTERS = 32  # in a line of a label
+_GAP = 10.0  # points; methods below a smaller one are drawn in any case
 # Diagonals first: error bars and the front's steps go straight.
 _SIDES = ((1, 1), (1, -1), (-1, 1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1))
 _DISTANCES = (7, 16, 27, 40)  # of a label from its point, in points; far ones get a line
@@ -35,10 +39,11 @@ def series(results: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
 def score_by_size(results: Mapping[str, Any]) -> Drawing:
     """Score against own numbers on a logarithmic axis, with error bars and the Pareto front.
 
-    Methods without numbers of their own (zero-shot, heads only) are level lines.
+    Methods without numbers of their own (zero-shot, heads only) are level lines, and those far
+    below the others are only told.
     """
     rows = equal_data(results)
-    drawn = [row for row in rows if row["parameters"]["own"]]
+    drawn, below = _apart([row for row in rows if row["parameters"]["own"]])
 
     def draw(axes: Axes, colours: Colours) -> None:
         axes.set_xscale("log")
@@ -49,7 +54,8 @@ def score_by_size(results: Mapping[str, Any]) -> Drawing:
                 *zip(*front, strict=True), "-", where="post", color=colours.series[1], linewidth=1.2
             )
             axes.plot([], [], color=colours.series[1], label="Pareto front")
-        _levels(axes, [row for row in rows if not row["parameters"]["own"]], colours)
+        level = [row for row in rows if not row["parameters"]["own"]]
+        _levels(axes, [*level, *below], colours)
         heads = max((row["parameters"]["heads"] for row in rows), default=0)
         without = f" without the heads' {heads:,}" if heads else ""
         _finish(axes, results, colours, f"trained numbers{without}")
@@ -69,12 +75,13 @@ def score_by_memory(results: Mapping[str, Any]) -> Drawing:
 
 def _score_by(results: Mapping[str, Any], key: str, unit: float, label: str) -> Drawing:
     rows = equal_data(results)
-    drawn = [row for row in rows if row[key] and row["method"] != "none"]
+    drawn, below = _apart([row for row in rows if row[key] and row["method"] != "none"])
 
     def draw(axes: Axes, colours: Colours) -> None:
         _points(axes, drawn, [row[key] / unit for row in drawn], colours)
         axes.margins(x=0.15)
-        _levels(axes, [row for row in rows if row["method"] == "none"], colours)
+        level = [row for row in rows if row["method"] == "none"]
+        _levels(axes, [*level, *below], colours)
         _finish(axes, results, colours, label)
 
     return draw
@@ -92,7 +99,7 @@ def score_by_media(results: Mapping[str, Any]) -> Drawing:
                 yerr=[row["score"]["sd"] or 0.0 for row in rows],
                 marker="o",
                 capsize=2.5,
-                label=plain(label),
+                label=_told(label),
                 **_line(number, rows[0]["method"], colours),
             )
         media = sorted({r["training_media"] for rows in series(results).values() for r in rows})
@@ -114,7 +121,7 @@ def validation_curves(results: Mapping[str, Any]) -> Drawing:
                 steps,
                 scores,
                 marker="o" if len(steps) == 1 else None,
-                label=plain(row["label"]),
+                label=_told(row["label"]),
                 **_line(number, row["method"], colours),
             )
         calm(axes, colours)
@@ -137,6 +144,23 @@ def mean_curve(row: Mapping[str, Any]) -> tuple[list[int], list[float]]:
     steps = zip(*(curve["step"] for curve in alike), strict=True)
     scores = zip(*(curve["score"] for curve in alike), strict=True)
     return [round(fmean(values)) for values in steps], [fmean(values) for values in scores]
+
+
+def _apart(
+    rows: Sequence[Mapping[str, Any]],
+) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """The rows to be drawn, and those, less than half, below a wide gap.
+
+    It is wide if it would take half of the picture and is of ten points or more.
+    """
+    drawn = sorted(rows, key=lambda row: row["score"]["mean"])
+    few = (len(rows) - 1) // 2
+    scores = [row["score"]["mean"] for row in drawn]
+    below = 0
+    for number, (low, high) in enumerate(pairwise(scores[: few + 1]), start=1):
+        if high - low > max(_GAP, (scores[-1] - low) / 2):
+            below = number
+    return drawn[below:], drawn[:below]
 
 
 def _line(number: int, method: str, colours: Colours) -> dict[str, Any]:
@@ -193,9 +217,9 @@ def _labels(
         (px - 4, py - far, px + 4, py + far) for (px, py), far in zip(points, reach, strict=True)
     ]
     for row, value, at, point in zip(rows, values, x, points, strict=True):
-        width = _LETTER * len(row["label"])
+        told = _told(row["label"])
         places = [(dx * d, dy * d) for d in _DISTANCES for dx, dy in _SIDES]
-        boxes = [_box(point, place, width) for place in places]
+        boxes = [_box(point, place, told) for place in places]
         meetings = [sum(_meet(box, other) for other in taken) for box in boxes]
         best = meetings.index(min(meetings))
         taken.append(boxes[best])
@@ -203,7 +227,7 @@ def _labels(
         far = max(abs(dx), abs(dy)) > _DISTANCES[0]
         colour = colours.series[0] if row["method"] == "aurora" else colours.ink
         axes.annotate(
-            plain(row["label"]),
+            told,
             (at, value),
             xytext=(dx, dy),
             textcoords="offset points",
@@ -215,13 +239,18 @@ def _labels(
         )
 
 
-def _box(
-    point: tuple[float, float], offset: tuple[float, float], width: float
-) -> tuple[float, ...]:
+def _told(label: str) -> str:
+    """A label in lines that leave room beside them; words longer than a line are cut apart."""
+    return plain("\n".join(wrap(label, _LETTERS)))
+
+
+def _box(point: tuple[float, float], offset: tuple[float, float], told: str) -> tuple[float, ...]:
     """Left, low, right and high end of a label."""
+    lines = told.split("\n")
+    width, height = _LETTER * max(map(len, lines)), _LINE * len(lines)
     left = point[0] + offset[0] - {1: 0.0, 0: width / 2, -1: width}[_sign(offset[0])]
-    low = point[1] + offset[1] - {1: 0.0, 0: _LINE / 2, -1: _LINE}[_sign(offset[1])]
-    return left, low, left + width, low + _LINE
+    low = point[1] + offset[1] - {1: 0.0, 0: height / 2, -1: height}[_sign(offset[1])]
+    return left, low, left + width, low + height
 
 
 def _sign(number: float) -> int:
@@ -236,9 +265,9 @@ def _meet(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
 def _levels(axes: Axes, rows: Sequence[Mapping[str, Any]], colours: Colours) -> None:
     """Methods without a place on the x axis; those far below the others are only told."""
     low, high = axes.get_ylim()
-    for row, style in zip(rows, (":", "--", "-."), strict=False):
+    for row, style in zip(rows, cycle((":", "--", "-.")), strict=False):
         score = row["score"]["mean"]
-        told = f"{plain(row['label'])}: {score:.1f}"
+        told = _told(f"{row['label']}: {score:.1f}")
         inside = low <= score <= high or low == high
         if inside:
             axes.axhline(score, color=colours.ink, linestyle=style, linewidth=1)

@@ -77,7 +77,7 @@ def _row(findings: Findings, row: Row, primary: str) -> dict[str, Any]:
         "method": row.method,
         "settings": list(row.settings),
         "few_shot": few_shot,
-        "series": (row.without(_LIMIT, "training.epochs") if few_shot else row).label,
+        "series": row.without(*(_LIMIT, "training.epochs") if few_shot else ()).label,
         "training_media": kept[0]["training_media"],
         "learning_rate": None if row.method == "none" else trials[0].recipe.training.learning_rate,
         "rates_tried": {} if choice is None else {f"{r:g}": s for r, s in choice.scores.items()},

@@ -3,6 +3,7 @@
     aurora            the recipe's own settings, or the method's usual ones
     lora+rank=1       the same with adapter.rank set
     aurora+gqt=off+objective.ice=released
+    no gate: aurora+gqt=off    the same, called so in tables and pictures
 
 A `+` begins each setting. A key without its section is looked for in adapter, objective, evaluation
 and training; one that two of them have needs its section.
@@ -42,18 +43,22 @@ class Row:
     """One line of the comparison.
 
     Attributes:
-        name: as typed; unique.
+        name: as typed, without its label; unique.
         method: a key of `METHODS`.
         settings: full `key=value` texts.
+        called: the label that was given to it, if any.
     """
 
     name: str
     method: str
     settings: tuple[str, ...] = ()
+    called: str = ""
 
     @property
     def label(self) -> str:
-        """For tables and pictures."""
+        """For tables and pictures: the one given, or the method's with its settings; unique."""
+        if self.called:
+            return self.called
         parts = [setting.partition("=") for setting in self.settings]
         short = [f"{key.rpartition('.')[2]}={value}" for key, _, value in parts]
         told = METHODS[self.method].label
@@ -64,7 +69,7 @@ class Row:
         return any(setting.partition("=")[0] == key for setting in self.settings)
 
     def without(self, *keys: str) -> Row:
-        """The row as it is without some settings."""
+        """The row as it is without some settings, and without the label it was given."""
         kept = [setting for setting in self.settings if setting.partition("=")[0] not in keys]
         return Row("+".join([self.method, *kept]), self.method, tuple(kept))
 
@@ -74,7 +79,7 @@ def parse_rows(text: str) -> list[Row]:
 
     Raises:
         UserError: an unknown method or key, a key that the comparison decides or the method does
-            not read, a row given twice.
+            not read, a row or a label given twice.
     """
     rows = [_row(name.strip()) for name in _split(text) if name.strip()]
     if not rows:
@@ -82,6 +87,11 @@ def parse_rows(text: str) -> list[Row]:
     for row in rows:
         if [other.name for other in rows].count(row.name) > 1:
             raise UserError(f"--methods names {row.name} twice; name it once.")
+        if [other.label for other in rows].count(row.label) > 1:
+            raise UserError(
+                f"--methods calls two rows {row.label}; call each by a label of its own, "
+                "as in label:aurora+gqt=off."
+            )
     return rows
 
 
@@ -97,14 +107,20 @@ def _split(text: str) -> list[str]:
     return parts
 
 
-def _row(name: str) -> Row:
+def _row(text: str) -> Row:
+    label, colon, method = _SETTING.split(text)[0].rpartition(":")
+    if colon and not label.strip():
+        raise UserError(
+            f"--methods: {text!r} has no label before the colon; write label:{method.strip()}."
+        )
+    name = text[len(label + colon) :].strip()
     method, *settings = _SETTING.split(name)
     if method not in METHODS:
         raise UserError(
             f"--methods: {method!r} is no method; choose among {', '.join(METHODS)}, "
             "with settings as in aurora+gqt=off."
         )
-    row = Row(name, method, tuple(_full(setting, name) for setting in settings))
+    row = Row(name, method, tuple(_full(setting, name) for setting in settings), label.strip())
     for setting in row.settings:
         _check_read(setting.partition("=")[0], row)
     return row
