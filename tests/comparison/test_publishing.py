@@ -234,6 +234,28 @@ def test_a_long_label_leaves_the_axes_their_room(results: dict[str, Any]) -> Non
             assert place.x1 <= figure.bbox.width
 
 
+def test_names_stay_within_the_axes(results: dict[str, Any]) -> None:
+    """Whole names of the outermost methods, free of the numbers and the name of the axis."""
+    wide = "Aurora (core=tucker, rank=17)"
+    sizes = {"lora+rank=1": 14_336, "vera": 17_920, "dora": 65_024, "vb-lora": 73_728}
+    results["rows"] = [
+        row("aurora", 12_576, 96.3, label=wide),
+        row("lokr", 12_600, 95.4, label=wide[::-1]),
+        *(row(name, own, 94.0 + own / 30_000) for name, own in sizes.items()),
+        row("full", 1_978_240, 97.0, label="Full fine-tuning"),
+    ]
+    figure = Figure(figsize=(7.2, 4.4), layout="constrained", dpi=160)
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    score_by_size(results)(axes, PAPER)
+    figure.canvas.draw()
+    frame = axes.get_window_extent()
+    for text in axes.texts:
+        place = text.get_window_extent()
+        assert frame.x0 <= place.x0, text.get_text()
+        assert place.x1 <= frame.x1, text.get_text()
+
+
 def test_methods_far_below_are_told_and_leave_the_others_their_room(
     results: dict[str, Any],
 ) -> None:

@@ -153,14 +153,13 @@ def _apart(
 
     It is wide if it would take half of the picture and is of ten points or more.
     """
-    drawn = sorted(rows, key=lambda row: row["score"]["mean"])
-    few = (len(rows) - 1) // 2
-    scores = [row["score"]["mean"] for row in drawn]
-    below = 0
-    for number, (low, high) in enumerate(pairwise(scores[: few + 1]), start=1):
+    scores = sorted(row["score"]["mean"] for row in rows)
+    lowest = min(scores, default=0.0)
+    for low, high in pairwise(scores[: (len(scores) + 1) // 2]):
         if high - low > max(_GAP, (scores[-1] - low) / 2):
-            below = number
-    return drawn[below:], drawn[:below]
+            lowest = high
+    drawn = [row for row in rows if row["score"]["mean"] >= lowest]
+    return drawn, [row for row in rows if row["score"]["mean"] < lowest]
 
 
 def _line(number: int, method: str, colours: Colours) -> dict[str, Any]:
@@ -199,10 +198,15 @@ def _points(
 def _labels(
     axes: Axes, rows: Sequence[Mapping[str, Any]], x: Sequence[float], colours: Colours
 ) -> None:
-    """Names beside their points, each in the first place that is free of names, points and bars."""
+    """Names beside their points, each in the first place that is free of names, points and bars.
+
+    A place that reaches beyond the axes is as bad as one that is taken.
+    """
     figure: Any = axes.figure
     scale = 72.0 / figure.dpi
     axes.autoscale_view()
+    frame = axes.get_window_extent()
+    left, right = frame.x0 * scale, frame.x1 * scale
 
     def drawn(values: Sequence[float]) -> list[tuple[float, float]]:
         found: Any = axes.transData.transform(list(zip(x, values, strict=True))) if rows else []
@@ -220,7 +224,10 @@ def _labels(
         told = _told(row["label"])
         places = [(dx * d, dy * d) for d in _DISTANCES for dx, dy in _SIDES]
         boxes = [_box(point, place, told) for place in places]
-        meetings = [sum(_meet(box, other) for other in taken) for box in boxes]
+        meetings = [
+            sum(_meet(box, other) for other in taken) + (box[0] < left) + (box[2] > right)
+            for box in boxes
+        ]
         best = meetings.index(min(meetings))
         taken.append(boxes[best])
         dx, dy = places[best]
