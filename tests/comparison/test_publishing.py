@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -162,7 +163,7 @@ def test_all_files_are_made_of_the_results(results: dict[str, Any], tmp_path: Pa
     assert stored == results
     for name in PICTURES:
         with Image.open(tmp_path / f"{name}.png") as image:
-            assert image.size == (1152, 704)
+            assert image.size == (1280, 896)
             assert len(image.convert("RGB").getcolors(1 << 20) or []) > 10
         assert "<svg" in (tmp_path / f"{name}.svg").read_text()
     assert "Pareto front" in (tmp_path / "score-by-size.svg").read_text()
@@ -254,6 +255,34 @@ def test_names_stay_within_the_axes(results: dict[str, Any]) -> None:
         place = text.get_window_extent()
         assert frame.x0 <= place.x0, text.get_text()
         assert place.x1 <= frame.x1, text.get_text()
+
+
+def test_a_name_without_a_line_is_nearest_to_its_own_point(results: dict[str, Any]) -> None:
+    results["rows"] = [
+        row("ia3", 9_216, 93.0),
+        row("c3a", 9_216, 92.1),
+        row("aurora", 12_576, 96.3),
+        row("lora", 57_344, 84.0),
+    ]
+    figure = Figure(figsize=(8.0, 5.6), layout="constrained", dpi=160)
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    score_by_size(results)(axes, PAPER)
+    figure.canvas.draw()
+    points = {
+        told["name"]: axes.transData.transform((told["parameters"]["own"], told["score"]["mean"]))
+        for told in results["rows"]
+    }
+    for text in axes.texts:
+        place = text.get_window_extent()
+        if getattr(text, "arrow_patch", None) is None:
+            far = {
+                name: np.hypot(
+                    max(place.x0 - x, x - place.x1, 0), max(place.y0 - y, y - place.y1, 0)
+                )
+                for name, (x, y) in points.items()
+            }
+            assert min(far, key=lambda name: far[name]) == text.get_text()
 
 
 def test_methods_far_below_are_told_and_leave_the_others_their_room(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle, pairwise
 from statistics import fmean
@@ -14,7 +15,8 @@ from aurora_vl.comparison.tables import metric_label
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WIDE = (7.2, 4.4)
+WIDE = (8.0, 5.6)
+"""Of a picture, in inches."""
 _LINE, _LETTER = 11.0, 5.4  # of a label, in points: a line's height and the width of a letter
 _LETTERS = 32  # in a line of a label
 _GAP = 10.0  # points; methods below a smaller one are drawn in any case
@@ -47,7 +49,8 @@ def score_by_size(results: Mapping[str, Any]) -> Drawing:
 
     def draw(axes: Axes, colours: Colours) -> None:
         axes.set_xscale("log")
-        _points(axes, drawn, [row["parameters"]["own"] for row in drawn], colours)
+        sizes = [row["parameters"]["own"] for row in drawn]
+        _points(axes, drawn, sizes, colours)
         front = sorted((r["parameters"]["own"], r["score"]["mean"]) for r in drawn if r["front"])
         if front:
             axes.step(
@@ -59,6 +62,7 @@ def score_by_size(results: Mapping[str, Any]) -> Drawing:
         heads = max((row["parameters"]["heads"] for row in rows), default=0)
         without = f" without the heads' {heads:,}" if heads else ""
         _finish(axes, results, colours, f"trained numbers{without}")
+        _labels(axes, drawn, sizes, colours)
 
     return draw
 
@@ -78,11 +82,12 @@ def _score_by(results: Mapping[str, Any], key: str, unit: float, label: str) -> 
     drawn, below = _apart([row for row in rows if row[key] and row["method"] != "none"])
 
     def draw(axes: Axes, colours: Colours) -> None:
-        _points(axes, drawn, [row[key] / unit for row in drawn], colours)
-        axes.margins(x=0.15)
+        places = [row[key] / unit for row in drawn]
+        _points(axes, drawn, places, colours)
         level = [row for row in rows if row["method"] == "none"]
         _levels(axes, [*level, *below], colours)
         _finish(axes, results, colours, label)
+        _labels(axes, drawn, places, colours)
 
     return draw
 
@@ -175,7 +180,7 @@ def _line(number: int, method: str, colours: Colours) -> dict[str, Any]:
 def _points(
     axes: Axes, rows: Sequence[Mapping[str, Any]], x: Sequence[float], colours: Colours
 ) -> None:
-    """A labelled point a row; Aurora's in the first colour."""
+    """A point a row; Aurora's in the first colour."""
     for row, place in zip(rows, x, strict=True):
         ours = row["method"] == "aurora"
         axes.errorbar(
@@ -190,7 +195,6 @@ def _points(
             zorder=3 if ours else 2,
         )
     axes.margins(x=0.14, y=0.14)
-    _labels(axes, rows, x, colours)
     axes.set_xlim(axes.get_xlim())  # what is drawn from here on does not move it
     axes.set_ylim(axes.get_ylim())
 
@@ -200,11 +204,12 @@ def _labels(
 ) -> None:
     """Names beside their points, each in the first place that is free of names, points and bars.
 
-    A place that reaches beyond the axes is as bad as one that is taken.
+    The last to be drawn, when the axes have their final place. A place that reaches beyond them is
+    as bad as one that is taken, and so is one without a line that is nearer to another point.
     """
     figure: Any = axes.figure
+    figure.draw_without_rendering()
     scale = 72.0 / figure.dpi
-    axes.autoscale_view()
     frame = axes.get_window_extent()
     left, right = frame.x0 * scale, frame.x1 * scale
 
@@ -220,20 +225,26 @@ def _labels(
     taken: list[tuple[float, ...]] = [
         (px - 4, py - far, px + 4, py + far) for (px, py), far in zip(points, reach, strict=True)
     ]
+    legend = axes.get_legend()
+    if legend is not None:
+        taken.append(tuple(edge * scale for edge in legend.get_window_extent().extents))
     for row, value, at, point in zip(rows, values, x, points, strict=True):
         told = _told(row["label"])
         places = [(dx * d, dy * d) for d in _DISTANCES for dx, dy in _SIDES]
         boxes = [_box(point, place, told) for place in places]
         meetings = [
-            sum(_meet(box, other) for other in taken) + (box[0] < left) + (box[2] > right)
-            for box in boxes
+            sum(_meet(box, other) for other in taken)
+            + (box[0] < left)
+            + (box[2] > right)
+            + (number < len(_SIDES) and _nearer(box, point, points))
+            for number, box in enumerate(boxes)
         ]
         best = meetings.index(min(meetings))
         taken.append(boxes[best])
         dx, dy = places[best]
         far = max(abs(dx), abs(dy)) > _DISTANCES[0]
         colour = colours.series[0] if row["method"] == "aurora" else colours.ink
-        axes.annotate(
+        name = axes.annotate(
             told,
             (at, value),
             xytext=(dx, dy),
@@ -244,6 +255,7 @@ def _labels(
             color=colour,
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5} if far else None,
         )
+        name.set_in_layout(False)  # the axes stay where they are
 
 
 def _told(label: str) -> str:
@@ -258,6 +270,18 @@ def _box(point: tuple[float, float], offset: tuple[float, float], told: str) -> 
     left = point[0] + offset[0] - {1: 0.0, 0: width / 2, -1: width}[_sign(offset[0])]
     low = point[1] + offset[1] - {1: 0.0, 0: height / 2, -1: height}[_sign(offset[1])]
     return left, low, left + width, low + height
+
+
+def _nearer(
+    box: tuple[float, ...], own: tuple[float, float], points: Sequence[tuple[float, float]]
+) -> bool:
+    """Whether a box is nearer to another point than to its own."""
+
+    def far(point: tuple[float, float]) -> float:
+        x, y = point
+        return math.hypot(max(box[0] - x, x - box[2], 0.0), max(box[1] - y, y - box[3], 0.0))
+
+    return any(far(point) < far(own) for point in points)
 
 
 def _sign(number: float) -> int:
