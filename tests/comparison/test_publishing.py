@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
 from aurora_vl.comparison import result_tables
-from aurora_vl.comparison.charts import PAPER
+from aurora_vl.comparison.charts import PAPER, Drawing
 from aurora_vl.comparison.pictures import (
+    WIDE,
     mean_curve,
     score_by_size,
     score_by_time,
@@ -101,6 +103,16 @@ def results() -> dict[str, Any]:
         "versions": {"aurora-vl": ["0.1.0"], "torch": ["2.11.0", "2.13.0"]},
         "machines": ["x86_64, 2 cores"],
     }
+
+
+def axes_with(drawing: Drawing) -> Axes:
+    """The axes of a finished picture, in their final place."""
+    figure = Figure(figsize=WIDE, layout="constrained", dpi=160)
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    drawing(axes, PAPER)
+    figure.canvas.draw()
+    return axes
 
 
 def names(rows: Any) -> list[str]:
@@ -201,11 +213,7 @@ def test_no_name_lies_on_another_methods_error_bar(results: dict[str, Any]) -> N
         row("aurora", 12_576, 96.3),
         row("full", 1_978_240, 97.0),
     ]
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained", dpi=160)
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    score_by_size(results)(axes, PAPER)
-    figure.canvas.draw()
+    axes = axes_with(score_by_size(results))
     places = {text.get_text(): text.get_window_extent() for text in axes.texts}
     for told in results["rows"]:
         mean, sd, own = told["score"]["mean"], told["score"]["sd"], told["parameters"]["own"]
@@ -220,19 +228,16 @@ def test_a_long_label_leaves_the_axes_their_room(results: dict[str, Any]) -> Non
     long = "Aurora (options={target_modules: '.*(qkv|projection|fc1|fc2)|text_decoder.*dense'})"
     results["rows"] = [row("aurora", 12_576, 96.3), row("lora", 57_344, 96.8, label=long)]
     for draw in (score_by_size(results), validation_curves(results)):
-        figure = Figure(figsize=(7.2, 4.4), layout="constrained", dpi=160)
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        draw(axes, PAPER)
-        figure.canvas.draw()
+        axes = axes_with(draw)
         legend = axes.get_legend()
         told = [*axes.texts, *(legend.get_texts() if legend is not None else [])]
         assert "".join(long.split()) in ["".join(text.get_text().split()) for text in told]
-        assert axes.get_window_extent().width > 0.5 * figure.bbox.width
+        whole = axes.figure.bbox.width
+        assert axes.get_window_extent().width > 0.5 * whole
         for text in told:
             place = text.get_window_extent()
             assert place.x0 >= 0
-            assert place.x1 <= figure.bbox.width
+            assert place.x1 <= whole
 
 
 def test_names_stay_within_the_axes(results: dict[str, Any]) -> None:
@@ -245,11 +250,7 @@ def test_names_stay_within_the_axes(results: dict[str, Any]) -> None:
         *(row(name, own, 94.0 + own / 30_000) for name, own in sizes.items()),
         row("full", 1_978_240, 97.0, label="Full fine-tuning"),
     ]
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained", dpi=160)
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    score_by_size(results)(axes, PAPER)
-    figure.canvas.draw()
+    axes = axes_with(score_by_size(results))
     frame = axes.get_window_extent()
     for text in axes.texts:
         place = text.get_window_extent()
@@ -264,11 +265,7 @@ def test_a_name_without_a_line_is_nearest_to_its_own_point(results: dict[str, An
         row("aurora", 12_576, 96.3),
         row("lora", 57_344, 84.0),
     ]
-    figure = Figure(figsize=(8.0, 5.6), layout="constrained", dpi=160)
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    score_by_size(results)(axes, PAPER)
-    figure.canvas.draw()
+    axes = axes_with(score_by_size(results))
     points = {
         told["name"]: axes.transData.transform((told["parameters"]["own"], told["score"]["mean"]))
         for told in results["rows"]
@@ -294,10 +291,7 @@ def test_methods_far_below_are_told_and_leave_the_others_their_room(
     results["rows"] += [row("none", 0, 4.5), row("linear", 0, 20.8)]
     results["rows"] += [row("c3a", 9_000, 50.8), row("fourierft", 9_500, 48.1, front=True)]
     for drawn in (score_by_size, score_by_time):
-        figure = Figure(figsize=(7.2, 4.4), layout="constrained", dpi=160)
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        drawn(results)(axes, PAPER)
+        axes = axes_with(drawn(results))
         low, high = axes.get_ylim()
         assert 90.0 < low < 93.0 < 97.0 < high
         beside = {text.get_text() for text in axes.texts}
@@ -308,7 +302,5 @@ def test_methods_far_below_are_told_and_leave_the_others_their_room(
         assert {"none: 4.5", "c3a: 50.8", "fourierft: 48.1"} <= below
         assert not {"c3a", "fourierft"} & beside
     results["rows"] = [row("aurora", 10_000, 72.0), row("linear", 9_000, 41.0)]
-    figure = Figure()
-    axes = figure.add_subplot()
-    score_by_size(results)(axes, PAPER)
+    axes = axes_with(score_by_size(results))
     assert {text.get_text() for text in axes.texts} == {"aurora", "linear"}

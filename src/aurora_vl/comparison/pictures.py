@@ -205,7 +205,7 @@ def _labels(
     """Names beside their points, each in the first place that is free of names, points and bars.
 
     The last to be drawn, when the axes have their final place. A place that reaches beyond them is
-    as bad as one that is taken, and so is one without a line that is nearer to another point.
+    worse than one that is taken; one without a line that is nearer to another point is as bad.
     """
     figure: Any = axes.figure
     figure.draw_without_rendering()
@@ -234,8 +234,7 @@ def _labels(
         boxes = [_box(point, place, told) for place in places]
         meetings = [
             sum(_meet(box, other) for other in taken)
-            + (box[0] < left)
-            + (box[2] > right)
+            + 2 * (box[0] < left or box[2] > right)
             + (number < len(_SIDES) and _nearer(box, point, points))
             for number, box in enumerate(boxes)
         ]
