@@ -116,6 +116,29 @@ def test_answers_that_cannot_be_chosen(aurora: Aurora, tmp_path: Path) -> None:
     assert "warning: 33.3 % of the scored questions" in aurora("check-data", recipe).out
 
 
+def test_too_few_answers_for_the_official_score(aurora: Aurora, tmp_path: Path) -> None:
+    """The metric may be the recipe's or the layout's own."""
+    Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
+    told = [["red"], ["red"] * 3, ["red"] * 4, ["red"] * 10]
+    rows = [
+        {"image": "a.png", "question": "what color", "question_id": n, "answer": answers}
+        for n, answers in enumerate(told)
+    ]
+    for split in ("train", "val", "test"):
+        (tmp_path / f"vqa_{split}.json").write_text(json.dumps(rows))
+    recipe = tmp_path / "own.yaml"
+    data = {"kind": "vqav2", "annotations": str(tmp_path), "media": str(tmp_path)}
+    recipe.write_text(json.dumps({"task": "vqa", "data": data}))
+    for settings in ((), ("evaluation.metric=vqa",), ("evaluation.inference=generate",)):
+        assert aurora("check-data", recipe, "--json", *settings).json["warnings"] == [
+            "50.0 % of the scored questions have fewer than 4 answers, so no answer to them can "
+            "reach 100 % under evaluation.metric=vqa, which leaves out each annotator in turn and "
+            "counts a third for each other one who agrees (with a single answer always 0); "
+            "evaluation.metric=exact is for one answer"
+        ]
+    assert aurora("check-data", recipe, "--json", "evaluation.metric=exact").json["warnings"] == []
+
+
 def test_captions_that_read_the_same_are_a_warning(aurora: Aurora, own_data: OwnData) -> None:
     """Only of what is scored; the exit is 0."""
     texts = ["a red box", "A red box.", "a blue box"]

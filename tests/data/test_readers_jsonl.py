@@ -149,6 +149,21 @@ def test_parts_of_a_video_are_media_of_their_own(write_lines: Any, tmp_path: Pat
     assert part.path == whole.path != other.path
 
 
+def test_parts_of_a_video_that_nearly_begin_together(write_lines: Any, tmp_path: Path) -> None:
+    """In a long video milliseconds are beyond six digits."""
+    lines = [
+        {"video": "a.mp4", "caption": "x", "window": [start, 5410]}
+        for start in (5400.001, 5400.002)
+    ]
+    for split in ("train", "val", "test"):
+        write_lines(f"{split}.jsonl", lines)
+    splits = read_retrieval("jsonl", tmp_path, tmp_path, seed=0)
+    assert [r.media_id for r in splits.test] == [
+        "a.mp4#t=5400.001,5410",
+        "a.mp4#t=5400.002,5410",
+    ]
+
+
 def test_parts_of_a_video_are_held_out_together(write_lines: Any, tmp_path: Path) -> None:
     lines = [
         {"video": f"{name}.mp4", "caption": "x", "window": [second, second + 1]}
@@ -310,6 +325,20 @@ def test_an_unanswered_test_file_cannot_be_scored(write_lines: Any, tmp_path: Pa
     assert splits.val[0].media_id != "v.jpg"
 
 
+@pytest.mark.parametrize("answers", [(), ("two",)])
+def test_the_validation_file_scored_by_choice(
+    write_lines: Any, tmp_path: Path, answers: tuple[str, ...]
+) -> None:
+    """That is why, whether the test file has answers or not."""
+    write_lines("train.jsonl", [asked(f"{i}.jpg", "yes") for i in range(10)])
+    write_lines("val.jsonl", [asked("v.jpg", "no")])
+    write_lines("test.jsonl", [asked("c.jpg", *answers)])
+    choice = SplitChoice(scored="val")
+    splits = read_questions("jsonl", tmp_path, tmp_path, seed=0, choice=choice)
+    assert (splits.scored, [record.media_id for record in splits.test]) == ("val", ["v.jpg"])
+    assert splits.notes[1] == "test: data.scored is val, so the validation file is what is scored"
+
+
 def test_questions_of_two_files_keep_ids_of_their_own(write_lines: Any, tmp_path: Path) -> None:
     """Trained on together, some of either file may be held out to be scored."""
     write_lines("train.jsonl", [asked(f"{i}.jpg", "yes") for i in range(20)])
@@ -330,6 +359,7 @@ def test_questions_of_two_files_keep_ids_of_their_own(write_lines: Any, tmp_path
         ("test", [asked("a.jpg", "x"), asked("b.jpg")], r"answer all questions or none"),
         ("train", [{"image": "a", "answer": "x"}], r"line 1 has no key 'question'"),
         ("train", [asked("a", "x", question=7)], r"line 1: 'question' is a number"),
+        ("train", [asked("a", "x", question="...")], r"'question' holds '...', which has no words"),
         ("train", [{**asked("a"), "answer": []}], r"'answer' is an empty list"),
         ("train", [asked("a", "x", " ")], r"line 1: 'answer' holds ' ', which has no words"),
         ("train", [{**asked("a"), "answer": ["x", 2]}], r"'answer' holds a number where text"),

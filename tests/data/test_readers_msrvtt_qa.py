@@ -52,6 +52,7 @@ def test_the_jsonl_files(write_lines: Any, tmp_path: Path, name: str) -> None:
     ("change", "message"),
     [
         ({"answer": ""}, "entry 1: 'answer' is empty"),
+        ({"question": "..."}, "entry 1: 'question' holds '...', which has no words"),
         ({"video_id": None}, "entry 1: 'video_id' is null, not text"),
         ({"id": 0}, "entry 1: the id 0 occurs twice"),
         ({"id": [1]}, "entry 1: 'id' must be a whole number or text"),

@@ -107,6 +107,19 @@ def test_msrvtt_faults(tmp_path: Path, write_json: Any, write_lines: Any) -> Non
         read()
 
 
+def test_a_comma_in_a_sentence_without_quotes(tmp_path: Path, write_json: Any) -> None:
+    """It would be cut there in silence."""
+    write_msrvtt(tmp_path, write_json)
+    path = tmp_path / "MSRVTT_JSFUSION_test.csv"
+    path.write_text("key,vid_key,video_id,sentence\nret0,msr0,video20,a man, then a dog\n")
+    with pytest.raises(UserError) as caught:
+        read_retrieval("msrvtt", tmp_path, tmp_path, seed=0)
+    assert str(caught.value) == (
+        f"{path} line 2 has more values than the header has columns: put the sentence in double "
+        "quotes"
+    )
+
+
 def didemo_row(video: str, description: str) -> dict[str, Any]:
     return {"video": video, "description": description, "times": [[0, 0]] * 4, "num_segments": 6}
 
@@ -116,6 +129,7 @@ def test_didemo_joins_descriptions(tmp_path: Path, write_json: Any) -> None:
         didemo_row("1@N_2.mov", "A dog barks. "),
         didemo_row("3@N_4.avi", "Rain"),
         didemo_row("1@N_2.mov", "the dog leaves"),
+        didemo_row("3@N_4.avi", "..."),  # of no words, but others tell of the video
     ]
     write_json("train_data.json", rows)
     write_json("val_data.json", rows[1:2])
@@ -144,6 +158,11 @@ def test_didemo_faults(tmp_path: Path, write_json: Any) -> None:
         read_retrieval("didemo", tmp_path, tmp_path, seed=0)
     write_json("train_data.json", [{"video": "a.mp4", "description": 3}])
     with pytest.raises(UserError, match=r"entry 0: 'description' is a number, not text"):
+        read_retrieval("didemo", tmp_path, tmp_path, seed=0)
+    write_json("train_data.json", [didemo_row("a.mp4", "..."), didemo_row("a.mp4", "!")])
+    with pytest.raises(
+        UserError, match=r"a\.mp4: 'description' holds '\.\.\. !', which has no wor"
+    ):
         read_retrieval("didemo", tmp_path, tmp_path, seed=0)
 
 

@@ -110,6 +110,7 @@ def test_nothing_to_score_but_what_is_held_out(official: Path) -> None:
         ({"questions": [question(99)]}, "question 99 has no annotation in v2_mscoco_train2014"),
         ({"questions": [{**question(1), "image_id": "1"}]}, "'image_id' must be a whole number"),
         ({"questions": [{**question(1), "question_id": None}]}, "'question_id' must be"),
+        ({"questions": [{**question(1), "question": "..."}]}, r"'question' holds '\.\.\.', which"),
         ({"data": []}, "has no key 'questions': it is not of VQAv2's official layout"),
     ],
 )
@@ -184,6 +185,9 @@ def test_neither_layout(tmp_path: Path, write_json: Any) -> None:
         read(tmp_path)
     write_json("vqa_train.json", [row(0, "a"), row(1)])
     with pytest.raises(UserError, match="entry 1 has no key 'answer'"):
+        read(tmp_path)
+    write_json("vqa_train.json", [{**row(0, "a"), "question": "..."}])
+    with pytest.raises(UserError, match=r"entry 0: 'question' holds '\.\.\.', which has no words"):
         read(tmp_path)
     write_json("vqa_train.json", [row(n, "a") for n in range(4)])
     write_json("answer_list.json", {"a": 1})

@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aurora_vl.evaluation.vqa_metric import exact_score, normalised, vqa_score
+from aurora_vl.evaluation.vqa_metric import (
+    FULL_SCORE_ANSWERS,
+    exact_score,
+    normalised,
+    vqa_score,
+)
 
 NORMALISED = [
     # case, blanks, articles
@@ -147,6 +152,12 @@ def test_any_text_gets_a_score_that_the_order_of_annotators_does_not_change(
     score = vqa_score(answer, answers)
     assert 0.0 <= score <= 1.0
     assert vqa_score(answer, answers[::-1]) == pytest.approx(score)
+
+
+def test_how_many_annotators_a_full_score_takes() -> None:
+    agreed = [vqa_score("red", ["red"] * number) for number in range(1, 6)]
+    assert agreed == pytest.approx([0, 1 / 3, 2 / 3, 1, 1])
+    assert agreed.index(1) + 1 == FULL_SCORE_ANSWERS
 
 
 def test_equality_looks_past_case_and_blanks_alone() -> None:

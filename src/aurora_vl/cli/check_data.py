@@ -32,7 +32,7 @@ def check_data(
     """Count a recipe's data; look for missing and damaged files and for overlap between splits.
 
     Missing or damaged files: exit 1. Overlap is a warning, and so are right answers that cannot be
-    chosen and a backbone that was trained on the data already.
+    chosen or score in full and a backbone that was trained on the data already.
     """
     from aurora_vl.data.check import check_splits
     from aurora_vl.training.reading import read_splits

@@ -74,7 +74,7 @@ class Splits(Generic[R]):
         val: what the best checkpoint is chosen on.
         test: **the records that are scored**, whichever file they come from.
         scored: the name of the split that `test` was read from: "test", or "val" where the
-            test file is absent or has no answers (DESIGN.md 7.7). Belongs in metrics.json.
+            test file is absent or has no answers. Belongs in metrics.json.
         notes: sentences for the log about what was held out or stood in.
         answer_list: the answers to choose from, where the layout or the recipe lists them.
         val_seed: the seed that `val` was drawn from the training media by; None where it is the
@@ -88,6 +88,11 @@ class Splits(Generic[R]):
     notes: tuple[str, ...] = field(default=())
     answer_list: tuple[str, ...] = field(default=())
     val_seed: int | None = None
+
+    @property
+    def chosen_on_scored(self) -> bool:
+        """Whether what chooses the checkpoint is also what is scored, which flatters the score."""
+        return self.test is self.val
 
     def named(self) -> dict[str, list[R]]:
         """Return the splits by name, in the order train, val, test."""

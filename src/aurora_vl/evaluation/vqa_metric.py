@@ -14,6 +14,8 @@ Metric = Callable[[str, Sequence[str]], float]
 """From an answer and the annotators' answers to a score between 0 and 1."""
 
 _AGREEING = 3  # as many others must say the same for the full score
+FULL_SCORE_ANSWERS = _AGREEING + 1
+"""From fewer annotators no answer has the full official score, even if all of them agree."""
 _COUNTED = "zero one two three four five six seven eight nine ten"
 _NUMBERS = {"none": "0", **{word: str(n) for n, word in enumerate(_COUNTED.split())}}
 _ARTICLES = ("a", "an", "the")

@@ -19,24 +19,40 @@ _NAMED = 10  # files in a line of the log; metrics.json has all
 
 
 def read_data(recipe: Recipe) -> Splits[Any]:
-    """The recipe's records, all media present; a generated world is written first.
+    """The recipe's records as `read_trained_on` gives them, all media present.
 
-    With `data.on_error: skip` training records whose media are absent are left out, and the notes
-    say so.
+    Raises:
+        UserError: a medium is absent; else as for `read_splits`.
     """
-    splits = read_splits(recipe)
-    if recipe.data.on_error == "skip":
-        splits, missing = without_missing(splits)
-        if missing:
-            note = f"train: {len(missing)} media are absent and left out: {', '.join(missing)}"
-            log.warning(shortened(note, missing))
-            splits = replace(splits, notes=(*splits.notes, note))
+    splits = read_trained_on(recipe)
     require_media(splits)
     return splits
 
 
+def read_trained_on(recipe: Recipe) -> Splits[Any]:
+    """As `read_splits`, but of training only what is trained on, for what scoring takes from it.
+
+    With `data.on_error: skip` training records whose media are absent are left out, and the notes
+    say so. Where none is there, none is left out: then they lie on another machine, which says
+    nothing of what was trained on.
+    """
+    splits = read_splits(recipe)
+    if recipe.data.on_error != "skip":
+        return splits
+    present, missing = without_missing(splits)
+    if not missing or not present.train:
+        return splits
+    note = f"train: {len(missing)} media are absent and left out: {', '.join(missing)}"
+    log.warning(shortened(note, missing))
+    return replace(present, notes=(*splits.notes, note))
+
+
 def read_splits(recipe: Recipe) -> Splits[Any]:
-    """As `read_data`, whether the media are there or not."""
+    """The recipe's records, media there or not; a generated world is written first.
+
+    Raises:
+        UserError: the annotations are absent, wrong or of another kind of media.
+    """
     data, task = recipe.data, kind_of(recipe)
     if data.kind == "world":
         assert data.annotations is not None  # a resolved recipe has one

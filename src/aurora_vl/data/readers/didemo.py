@@ -11,7 +11,14 @@ from pathlib import Path
 
 from aurora_vl.data.readers.clips import Clips, read_lines
 from aurora_vl.data.readers.coco_blip import Files
-from aurora_vl.data.readers.files import as_list, as_object, is_there, read_json, text_of
+from aurora_vl.data.readers.files import (
+    as_list,
+    as_object,
+    is_there,
+    read_json,
+    require_words,
+    text_of,
+)
 from aurora_vl.data.readers.splitting import complete_splits
 from aurora_vl.data.records import CaptionedMedia, Splits
 from aurora_vl.errors import UserError
@@ -48,4 +55,7 @@ def _paragraphs(path: Path, clips: Clips) -> list[CaptionedMedia]:
         entry = as_object(row, place)
         description = text_of(entry, "description", place)
         told.setdefault(text_of(entry, "video", place), []).append(description.strip())
-    return [clips.record(name, (" ".join(texts),)) for name, texts in told.items()]
+    paragraphs = {name: " ".join(texts) for name, texts in told.items()}
+    for name, paragraph in paragraphs.items():
+        require_words(paragraph, "description", f"{path} video {name}")
+    return [clips.record(name, (paragraph,)) for name, paragraph in paragraphs.items()]

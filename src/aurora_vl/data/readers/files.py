@@ -150,6 +150,23 @@ def text_of(entry: Entry, key: str, place: str) -> str:
     return value
 
 
+def question_of(entry: Entry, place: str) -> str:
+    """Return the text under "question".
+
+    Raises:
+        UserError: the key is missing, not text, or has no words.
+    """
+    question = text_of(entry, "question", place)
+    require_words(question, "question", place)
+    return question
+
+
+def require_words(text: str, key: str, place: str) -> None:
+    """Refuse a text of which cleaning would leave nothing, naming its key and place."""
+    if is_blank(text):
+        raise UserError(f"{place}: {key!r} holds {text!r}, which has no words")
+
+
 def texts_of(entry: Entry, key: str, place: str) -> tuple[str, ...]:
     """Return the text, or the list of texts, under a key.
 
@@ -158,8 +175,7 @@ def texts_of(entry: Entry, key: str, place: str) -> tuple[str, ...]:
     """
     texts = any_texts_of(entry, key, place)
     for text in texts:
-        if is_blank(text):
-            raise UserError(f"{place}: {key!r} holds {text!r}, which has no words")
+        require_words(text, key, place)
     return texts
 
 

@@ -17,6 +17,7 @@ from aurora_vl.data.readers.files import (
     Entry,
     any_texts_of,
     is_there,
+    question_of,
     read_json_lines,
     text_of,
     texts_of,
@@ -80,7 +81,7 @@ def _captions_in(path: Path, media: Path) -> list[CaptionedMedia]:
             raise UserError(f"{place}: {name} is listed as an image and as a video: choose one")
         window = _window(entry, kind, place)
         # As addresses of parts are written (Media Fragments): each part is a medium of its own.
-        identity = name if window is None else f"{name}#t={window[0]:g},{window[1]:g}"
+        identity = name if window is None else f"{name}#t={','.join(map(_seconds, window))}"
         texts = texts_of(entry, "caption", place)
         records.append(CaptionedMedia(identity, media / name, kind, texts, window))
     return join_captions(records)
@@ -97,7 +98,7 @@ def _questions_in(path: Path, media: Path) -> list[QuestionRecord]:
         if identity in seen:
             raise UserError(f"{place}: question_id {identity!r} is taken: give each line its own")
         seen.add(identity)
-        question = text_of(entry, "question", place)
+        question = question_of(entry, place)
         answers = _answers(entry, place) if "answer" in entry else ()
         records.append(QuestionRecord(identity, name, media / name, kind, question, answers))
     return records
@@ -123,6 +124,11 @@ def _window(entry: Entry, kind: MediaKind, place: str) -> Window | None:
         if 0 <= start < end and start < _LONGEST and not _LONGEST <= end < math.inf:
             return float(start), float(end)
     raise UserError(f"{place}: 'window' must be two ascending numbers of seconds, as [2.5, 7]")
+
+
+def _seconds(value: float) -> str:
+    """With all digits, so that no two moments read the same; 5.0 as 5."""
+    return repr(value).removesuffix(".0")
 
 
 def _medium(entry: Entry, place: str) -> tuple[str, MediaKind]:

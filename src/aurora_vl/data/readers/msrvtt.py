@@ -100,10 +100,20 @@ def _sentences(path: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _rows(path: Path) -> Iterator[tuple[str, Entry]]:
-    """(place, row) of a CSV file with a header."""
+    """(place, row) of a CSV file with a header.
+
+    Raises:
+        UserError: a line is no CSV, or a comma cuts its sentence.
+    """
     reader = csv.DictReader(io.StringIO(read_text(path)), skipinitialspace=True)
     try:
         for row in reader:
-            yield f"{path} line {reader.line_num}", {k: v for k, v in row.items() if v is not None}
+            place = f"{path} line {reader.line_num}"
+            if None in row:  # the reader's key for what is left over
+                raise UserError(
+                    f"{place} has more values than the header has columns: put the sentence in "
+                    "double quotes"
+                )
+            yield place, {k: v for k, v in row.items() if v is not None}
     except csv.Error as error:
         raise UserError(f"{path} line {reader.line_num} is not valid CSV ({error})") from None

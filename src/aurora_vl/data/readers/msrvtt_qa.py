@@ -16,6 +16,7 @@ from aurora_vl.data.readers.files import (
     as_list,
     as_object,
     is_there,
+    question_of,
     read_json,
     read_json_lines,
     text_of,
@@ -61,7 +62,7 @@ def _read(path: Path, clips: Clips) -> list[QuestionRecord]:
         if identity in records:
             raise UserError(f"{place}: the id {identity!r} occurs twice")
         name = clips.file(_video(entry, place))
-        question = text_of(entry, "question", place)
+        question = question_of(entry, place)
         kind = str(entry.get("answer_type") or question.split()[0].lower())
         answers = (text_of(entry, "answer", place),)
         records[identity] = QuestionRecord(

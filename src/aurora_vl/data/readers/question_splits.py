@@ -73,11 +73,14 @@ def question_splits(
         scored = answered[0]
     elif scored is None and trained_on_val and present:
         scored = next(iter(present))
-    if scored in (None, "val"):
-        if scored == "val" and val is None:
+    if scored is None:
+        return complete_splits(train, val, None, seed=seed, where=where)
+    if scored == "val":
+        if val is None:
             why = "is trained on" if trained_on_val else "is not there"
             raise UserError(f"{where}: data.scored is val, but the validation file {why}")
-        return complete_splits(train, val, None, seed=seed, where=where)
+        chosen = "data.scored is val"
+        return complete_splits(train, val, None, seed=seed, where=where, no_test=chosen)
     if scored not in present:
         known = ", ".join([*present, *(["val"] if val is not None else [])]) or "none"
         raise UserError(f"{where}: data.scored is {scored}, which is not there; there is: {known}")

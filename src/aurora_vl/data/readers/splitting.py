@@ -15,7 +15,13 @@ SCORED_SEED = 42
 
 
 def complete_splits(
-    train: list[R], val: list[R] | None, test: list[R] | None, *, seed: int, where: str
+    train: list[R],
+    val: list[R] | None,
+    test: list[R] | None,
+    *,
+    seed: int,
+    where: str,
+    no_test: str = "there is none with answers",
 ) -> Splits[R]:
     """Fill in the splits that a layout lacks.
 
@@ -30,6 +36,7 @@ def complete_splits(
         test: of the test file, None where there is none or it cannot be scored.
         seed: of the run.
         where: the annotation folder, for messages.
+        no_test: why the validation file is scored where it is, for the notes.
 
     Raises:
         UserError: a split is empty, or too small for holding out.
@@ -48,7 +55,7 @@ def complete_splits(
     if test is not None:
         return Splits(train, held_out, test, notes=tuple(notes), val_seed=seed)
     if val is not None:
-        notes.append("test: there is none with answers, so the validation file is what is scored")
+        notes.append(f"test: {no_test}, so the validation file is what is scored")
         return Splits(train, held_out, val, scored="val", notes=tuple(notes), val_seed=seed)
     notes.append(
         "test: there is none, so the held-out media that choose the checkpoint are scored, the "

@@ -14,6 +14,7 @@ from aurora_vl.data.readers.files import (
     as_list,
     as_object,
     is_there,
+    question_of,
     read_json,
     text_of,
 )
@@ -82,7 +83,7 @@ def read_questions(
             name,
             media / name,
             "image",
-            text_of(entry, "question", place),
+            question_of(entry, place),
             any_texts_of(entry, "answer", place) if answered or "answer" in entry else (),
             source=str(entry.get("dataset", source)),
         )

@@ -14,8 +14,8 @@ from aurora_vl.data.readers.files import (
     as_list,
     as_object,
     is_there,
+    question_of,
     read_json,
-    text_of,
 )
 from aurora_vl.data.readers.vqav2_blip import VqaFiles, answer_list, identity_of
 from aurora_vl.data.records import QuestionRecord
@@ -79,7 +79,7 @@ def _read_split(path: Path, media: Path, split: str) -> list[QuestionRecord]:
             name,
             media / name,
             "image",
-            text_of(entry, "question", place),
+            question_of(entry, place),
             answer.get("answers", ()),
             answer.get("answer_type", ""),
             answer.get("question_type", ""),

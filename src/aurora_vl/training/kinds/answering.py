@@ -28,7 +28,7 @@ from aurora_vl.evaluation.answering import (
     result_rows,
     unlisted_share,
 )
-from aurora_vl.evaluation.vqa_metric import METRICS
+from aurora_vl.evaluation.vqa_metric import FULL_SCORE_ANSWERS, METRICS
 from aurora_vl.modeling.blip import BlipForQuestionAnswering
 from aurora_vl.tasks.question_answering import QuestionAnsweringTask, answering_backbone
 from aurora_vl.tasks.variants import Switches
@@ -119,17 +119,13 @@ class AnsweringKind(TaskKind[QuestionRecord]):
         return replace(splits, answer_list=listed) if listed else splits
 
     def warnings(self, recipe: Recipe, splits: Splits[QuestionRecord]) -> list[str]:
-        """Whether right answers cannot be chosen."""
-        if recipe.evaluation.inference != "rank":
-            return []
-        listed = candidate_answers(recipe, splits)
-        share = unlisted_share(splits.test, listed)
-        if not share:
-            return []
-        return [
-            f"{share:.1f} % of the scored questions have no right answer among the {len(listed):,} "
-            "to choose from (evaluation.answer_list, evaluation.answers)"
-        ]
+        """Whether right answers cannot be chosen, or cannot score in full."""
+        metric = _metric_of(recipe, self.world)
+        return [*_unlisted(recipe, splits), *(_too_few(splits.test) if metric == "vqa" else ())]
+
+    def can_score(self, records: Sequence[QuestionRecord]) -> bool:
+        """Whether every question has answers."""
+        return all(record.answers for record in records)
 
     def heads(self, switches: Switches) -> list[str]:
         """None: the decoder's head is the frozen word embedding."""
@@ -175,9 +171,9 @@ class AnsweringKind(TaskKind[QuestionRecord]):
         """Answer the questions and, if they have answers, compare."""
         plan = answering_plan(recipe, splits)
         answers = answer_questions(model, tokenizer, records, plan, progress=progress)
-        if not all(record.answers for record in records):
+        if not self.can_score(records):
             return AnsweringOutcome(records, answers, None, {})
-        metric = METRICS[recipe.evaluation.metric or _usual_metric(recipe, self.world)]
+        metric = METRICS[_metric_of(recipe, self.world)]
         scores = answer_scores(records, [answer.answer for answer in answers], metric)
         details: dict[str, Any] = {}
         if final:
@@ -231,8 +227,41 @@ def candidate_answers(recipe: Recipe, splits: Splits[QuestionRecord]) -> Sequenc
     return splits.answer_list or answer_vocabulary(splits.train, recipe.evaluation.answers)
 
 
-def _usual_metric(recipe: Recipe, world: str) -> str:
-    """VQAv2 has ten answers and its own score; elsewhere an answer is right or wrong."""
+def _unlisted(recipe: Recipe, splits: Splits[QuestionRecord]) -> list[str]:
+    """Say if questions have no right answer among those to choose from."""
+    if recipe.evaluation.inference != "rank":
+        return []
+    listed = candidate_answers(recipe, splits)
+    share = unlisted_share(splits.test, listed)
+    if not share:
+        return []
+    return [
+        f"{share:.1f} % of the scored questions have no right answer among the {len(listed):,} "
+        "to choose from (evaluation.answer_list, evaluation.answers)"
+    ]
+
+
+def _too_few(records: Sequence[QuestionRecord]) -> list[str]:
+    """Say if questions have too few answers for the official score, which is made for ten."""
+    answered = [record for record in records if record.answers]
+    few = [len(record.answers) < FULL_SCORE_ANSWERS for record in answered]
+    if not any(few):
+        return []
+    return [
+        f"{percent(few):.1f} % of the scored questions have fewer than {FULL_SCORE_ANSWERS} "
+        "answers, so no answer to them can reach 100 % under evaluation.metric=vqa, which leaves "
+        "out each annotator in turn and counts a third for each other one who agrees (with a "
+        "single answer always 0); evaluation.metric=exact is for one answer"
+    ]
+
+
+def _metric_of(recipe: Recipe, world: str) -> str:
+    """The recipe's, else the data set's own.
+
+    VQAv2 has ten answers and its own score; elsewhere an answer is right or wrong.
+    """
+    if recipe.evaluation.metric is not None:
+        return recipe.evaluation.metric
     layout = (
         (recipe.data.world.layout or world) if recipe.data.kind == "world" else recipe.data.kind
     )
