@@ -94,6 +94,22 @@ def test_wrong_words_end_before_anything_runs(
     assert not (tmp_path / "o").exists()
 
 
+def test_questions_without_answers_end_before_anything_runs(aurora: Aurora, tmp_path: Path) -> None:
+    """As in the benchmark's own recipe, which trains on all answers that are public."""
+    small = ("train=4", "val=3", "test=3", "questions=1")
+    outcome = aurora(
+        *("compare", "demo-vqa", "--methods", "none", *TINY, "--out", tmp_path / "out"),
+        *(f"data.world.{setting}" for setting in small),
+        "data.train_on=train+val",
+    )
+    assert outcome.status == 2
+    assert outcome.err.strip().endswith(
+        "the test-dev questions, which are to be scored, have no answers, so that there is nothing "
+        "to compare; data.train_on=train has the validation questions scored."
+    )
+    assert not list((tmp_path / "out").glob("runs/*/recipe.yaml"))
+
+
 @pytest.mark.parametrize(
     ("recipe", "methods", "primary", "items"),
     [
@@ -123,8 +139,11 @@ def test_other_tasks(
     assert found["reference"] == "aurora"
     assert all(row["against"]["row"] == "aurora" for row in others)
     for path in (tmp_path / "out" / "runs").glob("*/trial.json"):
-        kept = json.loads(path.read_text())["items"]
-        assert {side: len(values) for side, values in kept.items()} == items
+        kept = json.loads(path.read_text())
+        assert {side: len(values) for side, values in kept["items"].items()} == items
+        media = [[0, 1, 2]] * 2 if primary == "r_mean" else [[0, 0, 1, 1, 2, 2]]
+        assert list(kept["media"].values()) == media
+        assert kept["chosen_on_scored"] is False
     guessed = {"majority_answer", "majority_answer_to_the_question", "blind"}
     asks = primary == "accuracy"
     assert all(set(row["baselines"]) == (guessed if asks else set()) for row in found["rows"])

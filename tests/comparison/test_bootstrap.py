@@ -61,12 +61,40 @@ def test_the_seed_decides_the_draw_and_chunks_do_not(monkeypatch: pytest.MonkeyP
     a, b = noisy_pair(30)
     first = paired_bootstrap([a], [b], samples=500, seed=3)
     assert paired_bootstrap([a], [b], samples=500, seed=4) != first
-    monkeypatch.setattr(bootstrap, "_DRAWS_AT_ONCE", 100)
-    assert paired_bootstrap([a], [b], samples=500, seed=3) == first
+    monkeypatch.setattr(bootstrap, "_COUNTS_AT_ONCE", 100)
+    again = paired_bootstrap([a], [b], samples=500, seed=3)
+    assert again == Interval(*map(pytest.approx, (first.mean, first.low, first.high)))
 
 
-def test_interval_reads_well() -> None:
-    assert str(Interval(1.24, -0.26, 2.71)) == "+1.2 [-0.3, +2.7]"
+def test_answers_about_one_picture_are_no_independent_evidence() -> None:
+    """Five questions of equal outcome a picture say no more than one."""
+    a, b = noisy_pair()
+    once = paired_bootstrap([a], [b])
+    asked = [np.repeat(np.arange(a.size), 5)]
+    five = paired_bootstrap([np.repeat(a, 5)], [np.repeat(b, 5)], media=asked)
+    assert five == Interval(*map(pytest.approx, (once.mean, once.low, once.high)))
+    alone = paired_bootstrap([np.repeat(a, 5)], [np.repeat(b, 5)])
+    ratio = (five.high - five.low) / (alone.high - alone.low)
+    assert ratio == pytest.approx(5**0.5, rel=0.05)
+
+
+def test_both_directions_of_a_picture_are_drawn_together() -> None:
+    """Where the caption is found as the picture is, two directions say no more than one."""
+    a, b = noisy_pair()
+    once = paired_bootstrap([a], [b])
+    both = [np.arange(a.size)] * 2
+    assert paired_bootstrap([a, a], [b, b], media=both) == Interval(
+        *map(pytest.approx, (once.mean, once.low, once.high))
+    )
+
+
+def test_a_picture_may_have_more_queries_than_another_and_none_in_a_direction() -> None:
+    """Every query counts once in its direction; draws without any query of one are left out."""
+    a = [np.array([1.0, 2.0, 4.0]), np.array([7.0])]
+    b = [np.zeros(3), np.zeros(1)]
+    interval = paired_bootstrap(a, b, media=[[0, 0, 1], [1]])
+    assert interval.mean == pytest.approx((7 / 3 + 7) / 2)
+    assert (interval.low, interval.high) == (pytest.approx(14 / 3), pytest.approx(5.5))
 
 
 @pytest.mark.parametrize(
@@ -83,6 +111,11 @@ def test_what_does_not_match_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         paired_bootstrap(a, b)
+
+
+def test_each_query_needs_its_medium() -> None:
+    with pytest.raises(ValueError, match=r"one for each of \[2\] queries"):
+        paired_bootstrap([[1.0, 2.0]], [[1.0, 2.0]], media=[[0]])
 
 
 def test_no_samples_are_refused() -> None:

@@ -96,6 +96,7 @@ def results() -> dict[str, Any]:
         "trials_per_method": 4,
         "search": "method",
         "scored_split": "test",
+        "chosen_on_scored": False,
         "reference": "aurora",
         "rows": rows,
         "failures": [{"run": "c3a with seed 2", "reason": "<b>no</b> memory"}],
@@ -125,7 +126,7 @@ def test_the_tables(results: dict[str, Any]) -> None:
     assert names(found["By score"]) == full
     by_size = ["linear", "none", "aurora", "lora+rank=1", "lora", "full"]
     assert names(found["By numbers of their own"]) == by_size
-    equal = found["About as many numbers as Aurora, by score"]
+    equal = found["About as many numbers as aurora, by score"]
     assert names(equal) == ["aurora", "lora+rank=1"]
     assert names(found["With fewer training media"]) == [
         *("aurora+data.limit=50", "aurora+data.limit=400", "aurora"),
@@ -161,6 +162,41 @@ def test_notes_say_what_is_there_and_no_more(results: dict[str, Any]) -> None:
     assert "no heads" in said[0]
     assert "on the benchmark's val split (rates and checkpoints are chosen on a part of" in said[0]
     assert not any("Peak memory" in note or "liked best" in note for note in said)
+
+
+def test_notes_tell_where_rates_and_scores_come_from(results: dict[str, Any]) -> None:
+    assert any(
+        note.endswith("a variant has its method's.") for note in result_tables.notes(results)
+    )
+    results["rows"][3]["settings"] = ["training.learning_rate=0.1"]
+    results["chosen_on_scored"] = True
+    said = result_tables.notes(results)
+    assert any(note.endswith("a variant has its method's, or the one it sets.") for note in said)
+    assert "media that was held out and chose rates and checkpoints too (this flatters" in said[0]
+
+
+def test_differences_name_the_row_that_is_compared_with(results: dict[str, Any]) -> None:
+    results["reference"] = "lora+rank=1"
+    results["rows"][4]["label"] = "LoRA (rank=1)"
+    assert "less LoRA (rank=1) [95 %]" in result_tables.header(results)
+    assert "Full fine-tuning less LoRA (rank=1)" in comparison_report(results)
+
+
+def test_few_shot_rows_are_told_with_and_without_a_partner(
+    results: dict[str, Any], tmp_path: Path
+) -> None:
+    lone = few("lora", 55_000, 70.0, 50) | {"series": "lora (epochs=90)"}
+    results["rows"].append(lone)
+    told = dict(result_tables.sections(results))["With fewer training media"]
+    assert lone["name"] in names(told)
+    report = comparison_report(results)
+    assert "Full fine-tuning less aurora" in report  # of all media, not of fifty
+    results["rows"] = [lone, few("full", 1_990_000, 55.0, 50)]
+    publish(results, tmp_path)
+    assert lone["name"] in (tmp_path / "report.html").read_text()
+    assert not (tmp_path / "score-by-media.png").exists()
+    score = dict(result_tables.sections(results))["By score"]
+    assert names(score) == [lone["name"], "full+data.limit=50"]
 
 
 def test_a_curve_is_the_mean_over_seeds_whose_steps_differ_a_little() -> None:

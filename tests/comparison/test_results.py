@@ -34,6 +34,8 @@ def kept(score: float, *, torch: str = "2.13.0", items: int = 2) -> dict[str, An
         "scored_split": "test",
         "training_media": 1500,
         "items": {"media_to_text": ranks, "text_to_media": ranks},
+        "media": {"media_to_text": [*range(items)], "text_to_media": [*range(items)]},
+        "chosen_on_scored": False,
         "curve": {"step": [], "score": []},
         "adapter_bytes": 1000,
         "machine": "x86_64, 2 cores",
@@ -94,6 +96,54 @@ def test_differences_are_of_the_same_items_only(tmp_path: Path) -> None:
     assert found["ia3"]["against"] is None
 
 
+def test_questions_about_one_picture_are_drawn_together(tmp_path: Path) -> None:
+    """The interval knows which medium an item is about; runs of before, each item for itself."""
+    rows = dict.fromkeys(("aurora", "lora"), (10, 0))
+    scores = {"aurora": [0.0] * 40, "lora": [1.0] * 20 + [0.0] * 20}
+    widths = []
+    for name, media in (("one", [0] * 20 + [1] * 20), ("each", [*range(40)]), ("none", None)):
+        kinds = {"scores": media} if media else None
+        runs = {n: {**kept(50), "items": {"scores": s}, "media": kinds} for n, s in scores.items()}
+        found = gather_results(findings(tmp_path / name, "demo-vqa", rows, runs), "command")
+        against = by_name(found)["lora"]["against"]
+        assert against["mean"] == pytest.approx(50.0)
+        widths.append(against["high"] - against["low"])
+    assert widths[0] == pytest.approx(100.0)
+    assert widths[1] == widths[2] < 40.0
+
+
+def test_what_others_are_compared_with_has_all_media_if_any_has(tmp_path: Path) -> None:
+    names = ("aurora+data.limit=9", "aurora+gqt=off+rank=4", "lora")
+    rows = dict.fromkeys(names, (10, 5))
+    runs = dict.fromkeys(names, kept(50))
+    results = gather_results(findings(tmp_path, "demo-retrieval", rows, runs), "command")
+    assert results["reference"] == "aurora+gqt=off+rank=4"
+
+
+def test_a_few_shot_curve_has_one_point_a_size(tmp_path: Path) -> None:
+    """Epochs that make up for fewer media are no difference, unless rows differ in them alone."""
+    small = {**kept(50), "training_media": 9}
+    names = ("lora", "lora+data.limit=9+epochs=90")
+    rows = dict.fromkeys(names, (10, 5))
+    runs = {names[0]: kept(50), names[1]: small}
+    found = gather_results(findings(tmp_path / "a", "demo-retrieval", rows, runs), "command")
+    assert [row["series"] for row in found["rows"]] == ["LoRA", "LoRA"]
+    names = (*names, "lora+data.limit=9+epochs=30")
+    rows, runs = dict.fromkeys(names, (10, 5)), {**runs, names[2]: small}
+    found = gather_results(findings(tmp_path / "b", "demo-retrieval", rows, runs), "command")
+    assert [row["series"] for row in found["rows"]] == [
+        *("LoRA", "LoRA (epochs=90)", "LoRA (epochs=30)"),
+    ]
+
+
+def test_it_is_told_when_scored_media_chose_the_checkpoint(tmp_path: Path) -> None:
+    rows = {"aurora": (10, 5)}
+    for chosen in (False, True):
+        runs = {"aurora": {**kept(50), "chosen_on_scored": chosen}}
+        found = findings(tmp_path / str(chosen), "demo-retrieval", rows, runs)
+        assert gather_results(found, "command")["chosen_on_scored"] is chosen
+
+
 def test_runs_that_were_asked_other_things_are_not_averaged(tmp_path: Path) -> None:
     rows = {"aurora": (10, 5)}
     found = findings(tmp_path, "demo-retrieval", rows, {"aurora": {**kept(50), "queries": "a"}})
@@ -117,7 +167,8 @@ def test_rows_that_were_asked_other_things_are_not_compared(tmp_path: Path) -> N
 
 def test_where_a_task_has_no_heads_what_linear_trains_is_its_own(tmp_path: Path) -> None:
     rows = {"linear": (0, 16_768), "aurora": (15_392, 0), "none": (0, 0)}
-    runs = {name: {**kept(50), "items": {"scores": [1.0, 0.0]}} for name in rows}
+    asked = {"items": {"scores": [1.0, 0.0]}, "media": {"scores": [0, 1]}}
+    runs = {name: {**kept(50), **asked} for name in rows}
     results = gather_results(findings(tmp_path, "demo-vqa", rows, runs), "command")
     sizes = [(row["parameters"]["own"], row["parameters"]["heads"]) for row in results["rows"]]
     assert sizes == [(16_768, 0), (15_392, 0), (0, 0)]

@@ -84,6 +84,9 @@ def test_a_row_may_have_a_label_of_its_own() -> None:
         ("lora+core=tucker", "sets adapter.core, which lora does not read"),
         ("ia3+rank=8", "sets adapter.rank, which ia3 does not read"),
         ("full+rank=8", "sets adapter.rank, which full does not read"),
+        ("lokr+dropout=0.5", "sets adapter.dropout, which lokr does not read"),
+        ("none+data.crop=1", "sets data.crop, which none does not read"),
+        ("Aurora, larger:aurora", "'Aurora' is no method; choose among none, linear"),
         ("none+learning_rate=0.1", "sets training.learning_rate, which none does not read"),
     ],
 )

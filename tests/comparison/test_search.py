@@ -27,6 +27,13 @@ def test_the_best_rate_and_whether_it_is_an_edge() -> None:
     assert (edge.rate, edge.at_edge) == (1e-1, True)
 
 
+def test_a_tie_with_the_edge_is_an_edge() -> None:
+    """Where the largest is as good as the best, larger ones may be better."""
+    tied = best_rate({0.16: 95.0, 0.32: 96.75, 0.64: 96.75})
+    assert tied is not None
+    assert (tied.rate, tied.at_edge) == (0.32, True)
+
+
 def test_of_two_rates_either_is_an_edge() -> None:
     found = best_rate({1e-3: 50.0, 1e-2: 60.0})
     assert found is not None

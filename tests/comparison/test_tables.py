@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aurora_vl.comparison.tables import markdown_table, metric_label, metric_rows
+from aurora_vl.comparison.tables import latex_table, markdown_table, metric_label, metric_rows
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,14 @@ def test_a_column_with_a_text_among_its_numbers_is_set_left() -> None:
 
 def test_an_empty_table_is_its_header() -> None:
     assert markdown_table(["name", "b"], []) == "| name | b   |\n| ---- | --- |"
+
+
+def test_latex_takes_every_character_of_a_label() -> None:
+    table = latex_table(["a_b", "n"], [["[q] 5 % & {x} ~ ^ \\ # $", 1]])
+    body = table.splitlines()
+    assert body[2] == r"a\_b & n \\"
+    assert body[4].startswith(r"{[}q] 5 \% \& \{x\} \textasciitilde{} \textasciicircum{} ")
+    assert body[4].endswith(r"\textbackslash{} \# \$ & 1 \\")
 
 
 def test_a_ragged_row_is_refused() -> None:

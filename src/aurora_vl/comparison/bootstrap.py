@@ -1,8 +1,10 @@
-"""How sure a difference between two methods is: a paired bootstrap over test items.
+"""How sure a difference between two methods is: a paired bootstrap over test media.
 
-Queries are drawn again with replacement while the gallery stays as it is, and both methods answer
-the same draw, so the difficulty of a query cancels. Seeds are pooled: a query keeps the mean of its
-values over the seeds, because its answers from several seeds are not independent evidence.
+Media are drawn again with replacement, each with all that is asked about it (itself among the
+texts, its captions among the media, its questions), because answers about one picture are not
+independent. The gallery stays as it is, and both methods answer the same draw, so the difficulty of
+a query cancels. Seeds are pooled: a query keeps the mean of its values over the seeds, because its
+answers from several seeds are not independent evidence either.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_DRAWS_AT_ONCE = 4_000_000
+_COUNTS_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +26,14 @@ class Interval:
     low: float
     high: float
 
-    def __str__(self) -> str:
-        """As in `+1.2 [-0.3, +2.7]`."""
-        return f"{self.mean:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
-
 
 def paired_bootstrap(
-    a: Sequence[ArrayLike], b: Sequence[ArrayLike], *, samples: int = 10_000, seed: int = 0
+    a: Sequence[ArrayLike],
+    b: Sequence[ArrayLike],
+    *,
+    media: Sequence[ArrayLike] | None = None,
+    samples: int = 10_000,
+    seed: int = 0,
 ) -> Interval:
     """The mean of `a - b` and its 95 % percentile interval.
 
@@ -40,7 +43,9 @@ def paired_bootstrap(
             and the values `evaluation.recall.query_recall(ranks)`; for question answering there is
             one group, the score of each question.
         b: the same groups and queries for the other method; its number of seeds may differ.
-        samples: how many times the queries are drawn again.
+        media: for each group the number (from 0) of the medium that each query is about,
+            (queries,); numbers mean the same in all groups. None: every query is on its own.
+        samples: how many times the media are drawn again.
         seed: of the draws.
 
     Returns:
@@ -58,9 +63,8 @@ def paired_bootstrap(
     if len(a) != len(b) or not a:
         raise ValueError(f"the methods must have the same groups: {len(a)} against {len(b)}")
     differences = [_difference(ours, theirs) for ours, theirs in zip(a, b, strict=True)]
-    generator = np.random.default_rng(seed)
-    drawn = np.mean([_resample(each, samples, generator) for each in differences], axis=0)
-    low, high = np.percentile(drawn, (2.5, 97.5))
+    drawn = _resample(differences, _checked(media, differences), samples, seed)
+    low, high = np.nanpercentile(drawn, (2.5, 97.5))
     mean = np.mean([each.mean() for each in differences])
     return Interval(float(mean), float(low), float(high))
 
@@ -80,13 +84,45 @@ def _difference(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
     return means[0] - means[1]
 
 
+def _checked(
+    media: Sequence[ArrayLike] | None, differences: Sequence[NDArray[np.float64]]
+) -> list[NDArray[np.int64]]:
+    """The medium of each query, by group."""
+    sizes = [each.size for each in differences]
+    if media is None:
+        ends = np.cumsum(sizes)
+        return [np.arange(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+    found = [np.asarray(each, dtype=np.int64) for each in media]
+    if [each.shape for each in found] != [(size,) for size in sizes]:
+        told = [each.shape for each in found]
+        raise ValueError(
+            f"media must name one for each of {sizes} queries, not be of shapes {told}"
+        )
+    return found
+
+
 def _resample(
-    values: NDArray[np.float64], samples: int, generator: np.random.Generator
+    differences: Sequence[NDArray[np.float64]],
+    media: Sequence[NDArray[np.int64]],
+    samples: int,
+    seed: int,
 ) -> NDArray[np.float64]:
-    """Means of `samples` draws with replacement: (samples,)."""
-    step = max(1, _DRAWS_AT_ONCE // values.size)
-    means = np.empty(samples)
+    """The groups' mean in `samples` draws of as many media: (samples,).
+
+    A draw in which a group has no query, as few media may give, is NaN.
+    """
+    count = 1 + max(int(each.max()) for each in media)
+    sums = np.stack(
+        [np.bincount(m, d, count) for m, d in zip(media, differences, strict=True)], axis=1
+    )  # (media, groups)
+    sizes = np.stack([np.bincount(m, minlength=count) for m in media], axis=1)
+    generator = np.random.default_rng(seed)
+    step = max(1, _COUNTS_AT_ONCE // count)
+    drawn = np.empty(samples)
     for start in range(0, samples, step):
-        part = means[start : start + step]
-        part[:] = values[generator.integers(values.size, size=(part.size, values.size))].mean(1)
-    return means
+        part = drawn[start : start + step]
+        times = generator.multinomial(count, np.full(count, 1 / count), size=part.size)
+        queries = (times @ sizes).astype(np.float64)
+        queries[queries == 0] = np.nan
+        part[:] = ((times.astype(np.float64) @ sums) / queries).mean(axis=1)
+    return drawn

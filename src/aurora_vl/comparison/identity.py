@@ -19,11 +19,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from aurora_vl.errors import UserError
-from aurora_vl.modeling.load import find_backbone
+from aurora_vl.modeling.load import MINI, find_backbone
 from aurora_vl.tasks.variants import AURORA_SWITCHES
 from aurora_vl.training.kinds.answering import listed_answers
 from aurora_vl.training.reading import read_splits
-from aurora_vl.training.recipe import MINI, Recipe, resolve
+from aurora_vl.training.recipe import Recipe, resolve
 from aurora_vl.training.sections import ComparisonSection
 
 _DIGESTED = "digested"  # stands where a path was
@@ -109,7 +109,7 @@ def _records_digest(recipe: str) -> str:
     """Of everything that is read, of media their size; `recipe` as JSON."""
     splits = read_splits(Recipe.model_validate_json(recipe))
     digest = hashlib.sha256(repr((splits.scored, splits.answer_list)).encode())
-    if splits.test is splits.val:
+    if splits.chosen_on_scored:
         digest.update(b"every seed's")  # earlier runs were scored on what their seed drew
     for name, records in splits.named().items():
         digest.update(name.encode())

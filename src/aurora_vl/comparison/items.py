@@ -33,6 +33,19 @@ def queries_of(predictions: Any) -> list[Any]:
     return [[answer["question_id"], answer["media"]] for answer in predictions]
 
 
+def media_of(predictions: Any) -> dict[str, list[int]]:
+    """The number of the medium that each query of `items_of` is about, alike in all directions."""
+    numbers: dict[str, int] = {}
+
+    def number(medium: str) -> int:
+        return numbers.setdefault(medium, len(numbers))
+
+    if isinstance(predictions, dict):
+        sides = zip(_RANKED, ("media", "of"), strict=True)
+        return {side: [number(query[what]) for query in predictions[side]] for side, what in sides}
+    return {_SCORED: [number(answer["media"]) for answer in predictions]}
+
+
 def item_scores(items: Mapping[str, Sequence[float]]) -> list[NDArray[np.float64]]:
     """The score of each item in percent, by groups whose means count equally.
 

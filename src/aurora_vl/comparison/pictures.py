@@ -26,16 +26,17 @@ _DISTANCES = (7, 16, 27, 40)  # of a label from its point, in points; far ones g
 
 
 def equal_data(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The rows that were given all training media."""
-    return [row for row in results["rows"] if not row["few_shot"]]
+    """The rows that were given all training media; where none was, all rows."""
+    rows: list[Mapping[str, Any]] = results["rows"]
+    return [row for row in rows if not row["few_shot"]] or rows
 
 
 def series(results: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
-    """Rows that differ in the number of training media alone, by label, fewest first."""
+    """Few-shot rows and those that differ from them in the number of media alone, fewest first."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for row in sorted(results["rows"], key=lambda row: row["training_media"]):
         found.setdefault(row["series"], []).append(row)
-    return {label: rows for label, rows in found.items() if len(rows) > 1}
+    return {label: rows for label, rows in found.items() if any(r["few_shot"] for r in rows)}
 
 
 def score_by_size(results: Mapping[str, Any]) -> Drawing:

@@ -62,7 +62,7 @@ def publish(results: Mapping[str, Any], out: Path) -> None:
 
 def comparison_report(results: Mapping[str, Any]) -> str:
     """The report as the text of an HTML file that needs no other file."""
-    rows = results["rows"]
+    rows = equal_data(results)
     ours = [row for row in rows if row["method"] == "aurora"]
     full = [row for row in rows if row["method"] == "full"]
     return render(
@@ -72,12 +72,12 @@ def comparison_report(results: Mapping[str, Any]) -> str:
         best=result_tables.by_score(results)[0],
         ours=max(ours, key=lambda row: row["score"]["mean"]) if ours else None,
         full=full[0] if full else None,
+        reference=result_tables.reference_label(results),
         header=result_tables.header(results),
         sections=[
-            (title, result_tables.cells(results, chosen))
+            (title, zip(chosen, result_tables.cells(results, chosen), strict=True))
             for title, chosen in result_tables.sections(results)
         ],
-        front={row["label"] for row in rows if row["front"]},
         notes=result_tables.notes(results),
         charts=[
             {"title": p.title, "svg": Markup(page_svg(p.draw, WIDE)), "description": p.words}
@@ -106,6 +106,7 @@ def _pictures(results: Mapping[str, Any]) -> list[_Picture]:
         f"{label}: {rows[0]['score']['mean']:.1f} of {rows[0]['training_media']:,} media to "
         f"{rows[-1]['score']['mean']:.1f} of {rows[-1]['training_media']:,}"
         for label, rows in series(results).items()
+        if len(rows) > 1
     )
     possible = [
         _Picture("score-by-size", "Score and trained numbers", score_by_size(results), sizes),

@@ -28,7 +28,8 @@ def sections(results: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, An
     found = [("By score", by_score(results)), ("By numbers of their own", by_size(rows))]
     equal = _equal_budget(results, rows)
     if len(equal) > 1:
-        found.append(("About as many numbers as Aurora, by score", equal))
+        ours = reference_label(results)
+        found.append((f"About as many numbers as {ours}, by score", equal))
     fewer = [row for members in series(results).values() for row in members]
     if fewer:
         found.append(("With fewer training media", fewer))
@@ -53,8 +54,15 @@ def header(results: Mapping[str, Any]) -> list[str]:
     return [
         *("method", "own numbers", "media", "learning rate"),
         *(metric_label(results["primary"]), "sd", *more),
-        *("less Aurora [95 %]", "seconds", "peak MB", "adapter kB"),
+        *(f"less {reference_label(results)} [95 %]", "seconds", "peak MB", "adapter kB"),
     ]
+
+
+def reference_label(results: Mapping[str, Any]) -> str:
+    """What the row is called that others are compared with; Aurora where there is none."""
+    return next(
+        (r["label"] for r in results["rows"] if r["name"] == results["reference"]), "Aurora"
+    )
 
 
 def cells(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[list[Cell]]:
@@ -79,7 +87,7 @@ def cells(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list
 
 
 def difference(row: Mapping[str, Any]) -> str:
-    """As in `+1.2 [-0.3, +2.7]`; empty for Aurora itself."""
+    """As in `+1.2 [-0.3, +2.7]`; empty for the row compared with."""
     found = row["against"]
     if found is None:
         return ""
@@ -104,7 +112,8 @@ def notes(results: Mapping[str, Any]) -> list[str]:
             "whose test data nothing was chosen on"
         )
     variants = "its own" if results["search"] == "row" and count > 1 else "its method's"
-    said.append(f"{rates}; a variant has {variants}.")
+    own = any(_sets_rate(row) for row in results["rows"])
+    said.append(f"{rates}; a variant has {variants}{', or the one it sets' * own}.")
     if any(row["rate_at_edge"] for row in results["rows"]):
         said.append(
             "* The best rate was the smallest or the largest tried: a better one may lie beyond."
@@ -114,15 +123,19 @@ def notes(results: Mapping[str, Any]) -> list[str]:
         said.append("Each run is scored in the state that its own validation data liked best.")
     if any(row["against"] for row in results["rows"]):
         said.append(
-            "In brackets the 95 % interval of a paired bootstrap: test queries drawn again, the "
-            "gallery fixed, seeds pooled. It says how far other test data could move the "
-            "difference of these seeds; how far other seeds could, sd says."
+            "In brackets the 95 % interval of a paired bootstrap: test media drawn again, each "
+            "with all its queries, the gallery fixed, seeds pooled. It says how far other test "
+            "data could move the difference of these seeds; how far other seeds could, sd says."
         )
     said += _clocks(results)
     releases = results["versions"].get("aurora-vl", [])
     if len(releases) > 1:
         said.append(f"Runs are of several releases of Aurora: {', '.join(releases)}.")
     return said
+
+
+def _sets_rate(row: Mapping[str, Any]) -> bool:
+    return any(setting.startswith("training.learning_rate=") for setting in row["settings"])
 
 
 def _clocks(results: Mapping[str, Any]) -> list[str]:
@@ -141,6 +154,11 @@ def _clocks(results: Mapping[str, Any]) -> list[str]:
 def _scored(results: Mapping[str, Any]) -> str:
     """The split in words; val can be scored only where validation data are taken from train."""
     split = results["scored_split"]
+    if results["chosen_on_scored"]:
+        return (
+            "tenth of the training media that was held out and chose rates and checkpoints too "
+            "(this flatters them)"
+        )
     if split != "val":
         return f"{split} split"
     return "benchmark's val split (rates and checkpoints are chosen on a part of train)"

@@ -5,6 +5,7 @@ Nothing here looks at a run's folder again later: a comparison can be redrawn fr
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -20,7 +21,7 @@ from aurora_vl.comparison.trials import Trial
 from aurora_vl.errors import UserError
 from aurora_vl.training.kinds import kind_of
 
-_LIMIT = "data.limit"
+_LIMIT, _EPOCHS = "data.limit", "training.epochs"
 
 
 def gather_results(findings: Findings, command: str) -> dict[str, Any]:
@@ -37,6 +38,7 @@ def gather_results(findings: Findings, command: str) -> dict[str, Any]:
     if reference is not None:
         _compare(findings, rows, reference)
     _mark_front(rows)
+    _name_series(findings, rows)
     done = [trial for trials in findings.trials.values() for trial in trials]
     worlds = study.worlds
     return {
@@ -51,6 +53,7 @@ def gather_results(findings: Findings, command: str) -> dict[str, Any]:
         "search": study.plan.search,
         "best_states": study.base.training.checkpoints,
         "scored_split": done[0].kept["scored_split"] if done else None,
+        "chosen_on_scored": any(trial.kept.get("chosen_on_scored", False) for trial in done),
         "reference": None if reference is None else reference["name"],
         "rows": rows,
         "failures": [{"run": name, "reason": why} for name, why in findings.failures.items()],
@@ -77,7 +80,6 @@ def _row(findings: Findings, row: Row, primary: str) -> dict[str, Any]:
         "method": row.method,
         "settings": list(row.settings),
         "few_shot": few_shot,
-        "series": row.without(*(_LIMIT, "training.epochs") if few_shot else ()).label,
         "training_media": kept[0]["training_media"],
         "learning_rate": None if row.method == "none" else trials[0].recipe.training.learning_rate,
         "rates_tried": {} if choice is None else {f"{r:g}": s for r, s in choice.scores.items()},
@@ -148,10 +150,16 @@ def _queries(trials: Sequence[Trial]) -> set[str]:
     return {trial.kept["queries"] for trial in trials if trial.kept.get("queries")}
 
 
+def _media(trials: Sequence[Trial]) -> list[list[int]] | None:
+    """The medium of each item, by the groups of `_pooled`; earlier runs did not keep them."""
+    media: dict[str, list[int]] | None = trials[0].kept.get("media")
+    return None if media is None else list(media.values())
+
+
 def _reference(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """The Aurora row that others are compared with: plain aurora if it is there."""
+    """The Aurora row that others are compared with: of all media, plain aurora if it is there."""
     theirs = [row for row in rows if row["method"] == "aurora"]
-    return min(theirs, key=lambda row: len(row["settings"])) if theirs else None
+    return min(theirs, key=lambda row: (row["few_shot"], len(row["settings"])), default=None)
 
 
 def _compare(findings: Findings, rows: Sequence[dict[str, Any]], reference: dict[str, Any]) -> None:
@@ -164,7 +172,8 @@ def _compare(findings: Findings, rows: Sequence[dict[str, Any]], reference: dict
         same_items = [group.shape[1] for group in ours] == [group.shape[1] for group in base]
         same_items &= len(_queries([*trials, *theirs])) < 2
         if row is not reference and same_items:
-            row["against"] = {"row": reference["name"], **asdict(paired_bootstrap(ours, base))}
+            interval = paired_bootstrap(ours, base, media=_media(theirs))
+            row["against"] = {"row": reference["name"], **asdict(interval)}
 
 
 def _mark_front(rows: Sequence[dict[str, Any]]) -> None:
@@ -180,6 +189,21 @@ def _mark_front(rows: Sequence[dict[str, Any]]) -> None:
             for other in equal
             if other is not row and other["parameters"]["own"] <= own
         )
+
+
+def _name_series(findings: Findings, rows: Sequence[dict[str, Any]]) -> None:
+    """Name the few-shot curve of each row: its label without the number of media.
+
+    Epochs may make up for fewer media and are no difference, unless rows differ in them alone.
+    """
+    asked = {row.name: row for row in findings.study.rows}
+    for row in rows:
+        leave = (_LIMIT, _EPOCHS) if row["few_shot"] else ()
+        row["series"] = asked[row["name"]].without(*leave).label
+    places = Counter((row["series"], row["training_media"]) for row in rows)
+    for row in rows:
+        if row["few_shot"] and places[row["series"], row["training_media"]] > 1:
+            row["series"] = asked[row["name"]].without(_LIMIT).label
 
 
 def _spread(values: Sequence[float]) -> dict[str, float | None]:

@@ -36,6 +36,12 @@ _DECIDED = {  # by the comparison, or because a difference is told scored item b
     "data.scored": _SAME_FOR_ALL,
     "evaluation.metric": _SAME_FOR_ALL,
 }
+_OF_TRAINING = (  # data.limit is not: it may change the answers to choose from
+    "data.augmentation",
+    "data.crop",
+    "data.captions_per_item",
+    "data.questions_per_item",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +124,7 @@ def _row(text: str) -> Row:
     if method not in METHODS:
         raise UserError(
             f"--methods: {method!r} is no method; choose among {', '.join(METHODS)}, "
-            "with settings as in aurora+gqt=off."
+            "with settings as in aurora+gqt=off; commas separate the rows."
         )
     row = Row(name, method, tuple(_full(setting, name) for setting in settings), label.strip())
     for setting in row.settings:
@@ -181,8 +187,9 @@ def _check_read(key: str, row: Row) -> None:
     unread = (
         (section == "adapter" and last in AURORA_SWITCHES and row.method != "aurora")
         or (key == "adapter.rank" and method.ranks is None)
+        or (key == "adapter.dropout" and not method.dropout)
         or (section == "adapter" and method.config is None)
-        or (section in ("training", "objective") and method.rates is None)
+        or ((section in ("training", "objective") or key in _OF_TRAINING) and method.rates is None)
     )
     if unread:
         raise UserError(

@@ -20,14 +20,16 @@ class Choice:
 
     @property
     def at_edge(self) -> bool:
-        """Whether the best is the smallest or the largest tried, so that others may be better."""
-        return len(self.scores) > 1 and self.rate in (min(self.scores), max(self.scores))
+        """Whether the smallest or the largest is as good as the best: others may be better."""
+        edges = (self.scores[min(self.scores)], self.scores[max(self.scores)])
+        return len(self.scores) > 1 and self.scores[self.rate] in edges
 
 
 def candidate_rates(default: float, trials: int, spread: float) -> list[float]:
     """Rates around a default, ascending, each `spread` times the one before, in two digits.
 
-    The default is among them; an even number has one more below it than above.
+    The default is among them, in two digits as well; an even number has one more below it than
+    above.
 
     Example:
         >>> candidate_rates(0.01, 4, 3.2)

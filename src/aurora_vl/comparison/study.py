@@ -149,8 +149,8 @@ def conduct(study: Study) -> Findings:
     """Check every row, choose rates, run every row with every seed.
 
     Raises:
-        UserError: a row does not fit the recipe or the backbone, or the data cannot be read; then
-            nothing has been run.
+        UserError: a row does not fit the recipe or the backbone, or the data cannot be read or
+            scored; then nothing has been run.
     """
     findings = Findings(study, _checked(study))
     searches = _searches(study)
@@ -171,7 +171,7 @@ def conduct(study: Study) -> Findings:
     finals = {row.name: _finals(study, row, findings.choices) for row in study.rows}
     for name, trials in finals.items():
         if not trials:
-            findings.failures[name] = "every learning rate failed, see above"
+            findings.failures[name] = "every learning rate failed, see those runs"
     # Seed by seed, so that an interrupted comparison has something of every method.
     longest = max(len(trials) for trials in finals.values())
     waiting = runner.take(
@@ -215,7 +215,13 @@ def _make_ready(study: Study, waiting: Sequence[Trial]) -> None:
     if any(trial.chooses for trial in waiting):
         recipes += [study.recipe(row, final=True) for row in study.rows]
     for recipe in {str(recipe.data): recipe for recipe in recipes}.values():
-        read_data(recipe)
+        splits = read_data(recipe)
+        if not kind_of(recipe).can_score(splits.test):
+            raise UserError(
+                f"the {splits.scored} questions, which are to be scored, have no answers, so that "
+                "there is nothing to compare; data.train_on=train has the validation questions "
+                "scored."
+            )
 
 
 def _searches(study: Study) -> dict[str, dict[float, Trial]]:

@@ -114,6 +114,7 @@ _LATEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "→": r"$\to$",
+    "[": "{[}",  # at the beginning of a row it would belong to the line break before
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 

@@ -30,7 +30,7 @@ from typing import Any
 import torch
 
 from aurora_vl.comparison.identity import Told, completed, name_of, short_digest, tell
-from aurora_vl.comparison.items import items_of, queries_of
+from aurora_vl.comparison.items import items_of, media_of, queries_of
 from aurora_vl.errors import UserError
 from aurora_vl.training.kinds import kind_of
 from aurora_vl.training.recipe import Recipe, save_recipe, write_text
@@ -235,11 +235,12 @@ def _keep(trial: Trial, how: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         `name`, `told`, the run's `metrics`, `baselines` of questions (what needs no picture),
-        `versions` and `scored_split`, the number of `training_media`, the score of each test item
-        (`items`) and a digest of what was asked (`queries`) unless the run only chooses a rate, the
-        course of its validation (`curve`),
-        `adapter_bytes` on disk, `machine`, and how it went: `seconds`, `peak_memory` in bytes,
-        `interrupted`, how many others went on `beside`.
+        `versions`, `scored_split` and whether its media chose the checkpoint, too
+        (`chosen_on_scored`), the number of `training_media`, the score of each test item (`items`),
+        the number of the medium it is about (`media`) and a digest of what was asked (`queries`)
+        unless the run only chooses a rate, the course of its validation (`curve`), `adapter_bytes`
+        on disk, `machine`, and how it went: `seconds`, `peak_memory` in bytes, `interrupted`, how
+        many others went on `beside`.
     """
     content = _read(trial.run / "metrics.json")
     history = trial.run / "history.json"
@@ -252,8 +253,12 @@ def _keep(trial: Trial, how: dict[str, Any]) -> dict[str, Any]:
         "metrics": content["metrics"],
         "baselines": content.get("baselines", {}),
         "versions": content["versions"],
-        **{name: content["config"][name] for name in ("scored_split", "training_media")},
+        **{
+            name: content["config"][name]
+            for name in ("scored_split", "chosen_on_scored", "training_media")
+        },
         "items": None if trial.chooses else items_of(predictions),
+        "media": None if trial.chooses else media_of(predictions),
         "queries": None if trial.chooses else short_digest(queries_of(predictions)),
         "curve": {"step": list(points), "score": list(points.values())},
         "adapter_bytes": _adapter_bytes(trial.run / "adapter"),

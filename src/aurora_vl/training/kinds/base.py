@@ -94,6 +94,10 @@ class TaskKind(ABC, Generic[R]):
         """Sentences about what is odd in a data set for this recipe; none by default."""
         return []
 
+    def can_score(self, records: Sequence[R]) -> bool:
+        """Whether the right answers are known, as the server of a benchmark may keep them."""
+        return True
+
     @abstractmethod
     def heads(self, switches: Switches) -> list[str]:
         """Modules of the backbone that are trained whole beside an adapter."""

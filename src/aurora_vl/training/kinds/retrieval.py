@@ -161,11 +161,11 @@ class RetrievalKind(TaskKind[CaptionedMedia]):
 
 
 def _predictions(result: RetrievalResult, records: Sequence[CaptionedMedia]) -> dict[str, Any]:
-    texts = [text for record in records for text in record.captions]
+    captions = [(text, record.media_id) for record in records for text in record.captions]
     names = [record.media_id for record in records]
     asked = [record for record in records if record.captions]
     by_media = [
-        {"media": record.media_id, "rank": int(place), "texts": [texts[i] for i in best]}
+        {"media": record.media_id, "rank": int(place), "texts": [captions[i][0] for i in best]}
         for record, place, best in zip(
             asked,
             result.media_ranks,
@@ -174,9 +174,9 @@ def _predictions(result: RetrievalResult, records: Sequence[CaptionedMedia]) -> 
         )
     ]
     by_text = [
-        {"text": text, "rank": int(place), "media": [names[i] for i in best]}
-        for text, place, best in zip(
-            texts, result.text_ranks, _best(result.text_to_media), strict=True
+        {"text": text, "of": name, "rank": int(place), "media": [names[i] for i in best]}
+        for (text, name), place, best in zip(
+            captions, result.text_ranks, _best(result.text_to_media), strict=True
         )
     ]
     return {"media_to_text": by_media, "text_to_media": by_text}
