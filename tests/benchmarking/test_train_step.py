@@ -12,7 +12,6 @@ from aurora_vl.benchmarking.plain import PlainRetrieval
 from aurora_vl.benchmarking.setup import Setup
 from aurora_vl.benchmarking.train_step import (
     CONTENDERS,
-    backbone_operations,
     build,
     contender,
     counted_operations,
@@ -21,6 +20,13 @@ from aurora_vl.benchmarking.train_step import (
 
 MINI = Setup(backbone="mini", queue=64)
 BASE = Setup()
+
+
+def backbone_operations(name: str, setup: Setup, *, tokens: int | None = None) -> float:
+    """Those without what the adapter adds, which grows in proportion to its rank."""
+    doubled = replace(setup, rank=2 * setup.rank)
+    once = counted_operations(name, setup, tokens=tokens)
+    return 2 * once - counted_operations(name, doubled, tokens=tokens)
 
 
 @pytest.mark.parametrize("momentum", ["", " without momentum"])

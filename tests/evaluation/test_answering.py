@@ -85,7 +85,7 @@ def test_each_question_gets_the_answer_it_gets_alone(
 
 
 def test_both_ways_give_an_answer_the_same_score(model: Any, records: list[QuestionRecord]) -> None:
-    """What generation says, asked of the ranking, scores the same; beams find no worse answer."""
+    """What generation says, asked of the ranking, scores the same."""
     written = answer_questions(
         model, TOKENIZER, records, replace(RANK, inference="generate", max_tokens=6)
     )
@@ -96,6 +96,19 @@ def test_both_ways_give_an_answer_the_same_score(model: Any, records: list[Quest
             assert ranked.log_likelihood == pytest.approx(answer.log_likelihood, rel=1e-9)
     finished = [answer for answer in written if len(answer.answer.split()) < 6]
     assert finished
+
+
+def test_beams_find_no_worse_answer(model: Any, records: list[QuestionRecord]) -> None:
+    """They look for the answer that is likeliest by the token; here all find it, some a better."""
+
+    def by_token(beams: int) -> list[float]:
+        plan = replace(RANK, inference="generate", beams=beams, max_tokens=6)
+        answers = answer_questions(model, TOKENIZER, records, plan)
+        return [a.log_likelihood / min(len(a.answer.split()) + 1, 6) for a in answers]  # [SEP]
+
+    greedy, searched = by_token(1), by_token(3)
+    assert all(found > written - 1e-9 for written, found in zip(greedy, searched, strict=True))
+    assert sum(found > written + 1e-9 for written, found in zip(greedy, searched, strict=True)) > 3
 
 
 def test_generation_stops_at_the_end_of_an_answer(

@@ -16,10 +16,9 @@ from torch import nn
 
 from aurora_vl.data.augment import Augment
 from aurora_vl.errors import UserError
-from aurora_vl.modeling.blip import BlipForQuestionAnswering
+from aurora_vl.modeling.blip import HEADS, BlipForQuestionAnswering
 from aurora_vl.tasks.retrieval import backbone_of
 from aurora_vl.training.building import (
-    HEADS,
     build_augment,
     build_model,
     count_parameters,

@@ -9,12 +9,12 @@ import pytest
 import torch
 from tiny_blip import batch, save_backbone, tiny_config, tiny_tokenizer
 from torch import Tensor, nn
+from transformers import BlipConfig
 
 from aurora_vl.errors import UserError
-from aurora_vl.modeling.blip import BlipForRetrieval
+from aurora_vl.modeling.blip import HEADS, BlipForQuestionAnswering, BlipForRetrieval
 from aurora_vl.tasks.retrieval import RetrievalSettings, RetrievalTask, backbone_of
 from aurora_vl.training.building import (
-    HEADS,
     build_model,
     count_parameters,
     load_adapter,
@@ -22,6 +22,7 @@ from aurora_vl.training.building import (
     part_of,
     save_adapter,
 )
+from aurora_vl.training.kinds import kind_of
 from aurora_vl.training.methods import METHODS
 from aurora_vl.training.parameters import parameter_report
 from aurora_vl.training.recipe import Recipe, load_recipe
@@ -30,16 +31,28 @@ MakeRecipe = Callable[..., Recipe]
 TRAINED = [name for name in METHODS if name != "none"]
 
 
-@pytest.fixture(scope="session")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def one_width() -> BlipConfig:
     """Vision and text of one width, which uniadapter needs, and another than the MLP's."""
-    torch.manual_seed(0)
     config = tiny_config()
     config.vision_config.hidden_size = config.text_config.hidden_size = 16
     config.text_config.encoder_hidden_size = 16
+    return config
+
+
+@pytest.fixture(scope="session")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("backbone")
-    BlipForRetrieval(config).save_pretrained(folder)
+    BlipForRetrieval(one_width()).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def answering_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("answering-backbone")
+    BlipForQuestionAnswering(one_width()).save_pretrained(folder)
     return folder
 
 
@@ -64,6 +77,17 @@ def outputs(model: nn.Module) -> list[Tensor]:
 
 def distance(a: list[Tensor], b: list[Tensor]) -> list[float]:
     return [(x - y).abs().max().item() for x, y in zip(a, b, strict=True)]
+
+
+def questions() -> dict[str, Tensor]:
+    """Three pictures with a question each, the same words as its answer."""
+    given = batch([0, 1, 2])
+    ids, mask = given["input_ids"], given["attention_mask"]
+    return {
+        "pixel_values": given["pixel_values"],
+        **{"question_ids": ids, "question_mask": mask, "answer_ids": ids, "answer_mask": mask},
+        **{"answer_counts": torch.ones(3, dtype=torch.long), "answer_weights": torch.ones(3)},
+    }
 
 
 def trained_a_bit(model: nn.Module) -> nn.Module:
@@ -120,6 +144,23 @@ def test_it_trains_its_own_numbers_and_keeps_them(
     size = sum(f.stat().st_size for f in (tmp_path / "adapter").glob("*.safetensors"))
     numbers = count_parameters(model).trainable
     assert 4 * numbers <= size < 4 * numbers + 20_000
+
+
+@pytest.mark.parametrize("task", ["retrieval", "vqa"])
+@pytest.mark.parametrize("method", TRAINED)
+def test_every_trained_number_is_learned(
+    recipe: MakeRecipe, answering_backbone: Path, method: str, task: str
+) -> None:
+    """None is counted and saved that no loss reaches; torchrun would refuse it, too."""
+    asked = ["task=vqa", f"backbone={answering_backbone}"] if task == "vqa" else []
+    told = recipe(method, *asked)
+    model = build_model(told)
+    given = questions() if task == "vqa" else batch([0, 1, 2])
+    given["pixel_values"] = given["pixel_values"].float()
+    kind_of(told).module(told, model, 3, 1).train()(**given)["loss"].backward()
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert sum(p.numel() for p in trained.values()) == count_parameters(model).trainable
+    assert [name for name, p in trained.items() if p.grad is None] == []
 
 
 def test_numbers_on_blip_base(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import math
@@ -109,6 +110,8 @@ def test_what_a_run_leaves(
     assert [e["step"] for e in history if "eval_r_mean" in e] == [3, 6, 9, 12]
     predictions = json.loads((out / "predictions.json").read_text())
     assert [len(predictions[side]) for side in ("media_to_text", "text_to_media")] == [4, 5]
+    told = [query["of"] for query in predictions["text_to_media"]]
+    assert sorted(told) == sorted([*set(told), max(told, key=told.count)])  # one has two captions
     assert list((out / "logs").glob("events.*"))
     assert len(list((out / "checkpoints").iterdir())) == 2
     adapter = {file.name for file in (out / "adapter").iterdir()}
@@ -136,6 +139,18 @@ def test_the_saved_adapter_scores_as_the_run_did(make_recipe: MakeRecipe, method
         recipe.output / "predictions.json"
     ).read_bytes()
     assert (recipe.output / "metrics.json").read_bytes() == before
+
+
+def test_saved_heads_count_as_heads_in_question_answering(tmp_path: Path) -> None:
+    """Their names tell nothing of it there: the adapter's configuration does."""
+    world = [f"data.world.{split}=3" for split in ("train", "val", "test")]
+    places = [f"data.annotations={tmp_path / 'world'}", f"training.output={tmp_path / 'run'}"]
+    small = ["training.epochs=1", "training.validations=1", "data.augmentation=none"]
+    recipe = load_recipe("demo-vqa", ["adapter.method=linear", *world, *places, *small])
+    content = train(recipe)
+    assert content["parameters"]["heads"] == content["trainable_parameters"] > 0
+    again = evaluate(recipe, adapter=tmp_path / "run" / "adapter")
+    assert again["parameters"] == content["parameters"]
 
 
 def test_zero_shot_is_no_run(make_recipe: MakeRecipe, tmp_path: Path) -> None:
@@ -354,6 +369,24 @@ def test_each_run_has_its_own_logs(make_recipe: MakeRecipe) -> None:
         assert len(list(logs.glob("events.*"))) == 1
 
 
+def test_without_tensorboard_the_extra_is_named(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The run itself needs none: there are no curves, and one line says so."""
+    found = importlib.util.find_spec
+
+    def absent(name: str, package: str | None = None) -> Any:
+        return None if name.startswith("tensorboard") else found(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", absent)
+    recipe = make_recipe("training.epochs=1", "data.augmentation=none")
+    with caplog.at_level(logging.INFO, "aurora_vl"):
+        assert train(recipe)["metrics"]
+    assert not (recipe.output / "logs").exists()
+    told = [message for message in caplog.messages if "TensorBoard" in message]
+    assert told == ["training curves for TensorBoard need tensorboard: install aurora-vl[train]"]
+
+
 def test_several_devices_without_torchrun_are_not_used(
     make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -444,3 +477,41 @@ def test_layers_computed_again_train_to_the_same_adapter(make_recipe: MakeRecipe
         for recipe in (kept, again)
     )
     torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
+
+
+@pytest.fixture
+def partly_absent(make_recipe: MakeRecipe, data: Path, tmp_path: Path) -> Recipe:
+    """Questions whose commonest training answer is about pictures that are absent."""
+    told = {"gone-0.jpg": "blue", "gone-1.jpg": "blue", "train-0.jpg": "red"}
+    splits = {"train": told, "val": {"val-0.jpg": "red"}, "test": {"test-0.jpg": "blue"}}
+    folder = tmp_path / "questions"
+    folder.mkdir()
+    for split, answers in splits.items():
+        lines = [
+            json.dumps({"image": name, "question": "what color?", "answer": answer})
+            for name, answer in answers.items()
+        ]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines))
+    settings = ("task=vqa", "backbone=mini", "training.epochs=1", "data.on_error=skip")
+    return make_recipe(*settings, f"data.annotations={folder}")
+
+
+def test_what_was_absent_in_training_is_left_out_of_scoring_too(partly_absent: Recipe) -> None:
+    """Else other answers stand to choose from, and other baselines beside the score."""
+    content = train(partly_absent)
+    again = evaluate(partly_absent, adapter=partly_absent.output / "adapter")
+    assert content["config"]["training_media"] == 1
+    assert content["baselines"]["majority_answer"] == 0
+    for name in ("metrics", "baselines", "config"):
+        assert again[name] == content[name]
+
+
+def test_scoring_where_no_training_picture_is(partly_absent: Recipe) -> None:
+    """They lie on another machine: their absence tells nothing of what was trained on."""
+    path = partly_absent.data.annotations / "train.jsonl"  # type: ignore[operator]
+    path.write_text(path.read_text().replace("train-0", "gone-2"))
+    content = evaluate(partly_absent)
+    assert content["config"]["training_media"] == 3
+    assert content["baselines"]["majority_answer"] == 100
+    with pytest.raises(UserError, match=r"3 of 5 listed media are absent, the first is .*gone-0"):
+        train(partly_absent)

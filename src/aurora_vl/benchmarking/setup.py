@@ -12,13 +12,12 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 from transformers import BlipConfig
 
-from aurora_vl.modeling.blip import BlipForRetrieval
+from aurora_vl.modeling.blip import HEADS, BlipForRetrieval
 from aurora_vl.modeling.load import load, load_config
 from aurora_vl.tuner.config import AuroraConfig
 from aurora_vl.tuner.targets import DEFAULT_TARGETS
 
 BASE = "base"
-HEADS = ["vision_proj", "text_proj", "itm_head"]
 _BASE_SIZE = 224
 _LENGTHS = (9, 12, 14, 11, 13, 10, 15, 12)  # tokens of captions in turn, 12 in the mean
 _CLS, _SEP, _FIRST_WORD = 101, 102, 999  # as in bert-base-uncased
@@ -79,15 +78,14 @@ class Setup:
             heads: whether the heads are trained too.
             start: start as the frozen model; False changes it, for comparisons of outputs.
         """
-        saved = HEADS if heads else None
+        saved = list(HEADS) if heads else None
         config = AuroraConfig(r=self.rank, gqt=gqt, modules_to_save=saved, init_weights=start)
         return self._placed(get_peft_model(self.model(), config))
 
     def with_lora(self) -> PeftModel:
         """The backbone with PEFT's LoRA of the same rank on the same maps."""
-        config = LoraConfig(
-            r=self.rank, target_modules=list(DEFAULT_TARGETS["blip"]), modules_to_save=HEADS
-        )
+        targets = list(DEFAULT_TARGETS["blip"])
+        config = LoraConfig(r=self.rank, target_modules=targets, modules_to_save=list(HEADS))
         return self._placed(get_peft_model(self.model(), config))
 
     def _placed(self, model: PeftModel) -> PeftModel:

@@ -19,7 +19,8 @@ from aurora_vl.benchmarking.measuring import Row, rows_of, time_in_turn
 from aurora_vl.benchmarking.memory import peaks_of
 from aurora_vl.benchmarking.operations import GIGA, counting
 from aurora_vl.benchmarking.plain import PlainRetrieval
-from aurora_vl.benchmarking.setup import HEADS, Setup
+from aurora_vl.benchmarking.setup import Setup
+from aurora_vl.modeling.blip import HEADS
 from aurora_vl.modeling.precision import keep_frozen_maps_in
 from aurora_vl.modeling.recomputing import recompute_layers
 from aurora_vl.tasks.retrieval import RetrievalSettings, RetrievalTask
@@ -129,13 +130,6 @@ def counted(task: nn.Module, batch: Mapping[str, Tensor]) -> float:
     with torch.device("meta"), counting() as counter:
         task.to("meta")(**given)["loss"].backward()
     return counter.get_total_flops() / GIGA
-
-
-def backbone_operations(name: str, setup: Setup, *, tokens: int | None = None) -> float:
-    """The same without what the adapter adds, which grows in proportion to its rank."""
-    doubled = replace(setup, rank=2 * setup.rank)
-    once = counted_operations(name, setup, tokens=tokens)
-    return 2 * once - counted_operations(name, doubled, tokens=tokens)
 
 
 def loss_differences(setup: Setup) -> dict[str, float]:

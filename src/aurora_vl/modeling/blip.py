@@ -36,6 +36,7 @@ from aurora_vl.tuner.query_slot import QuerySlot
 
 DEFAULT_ENC_TOKEN_ID = 30523  # [ENC] in BLIP's vocabulary: bert-base-uncased, [DEC], [ENC]
 DEFAULT_TEMPERATURE = 0.07
+HEADS = ("vision_proj", "text_proj", "itm_head")  # of BlipForRetrieval, over its encoders
 
 # --------------------------------------------------------------------------- shared pieces
 

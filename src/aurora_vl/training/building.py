@@ -7,6 +7,7 @@ model: the adapter's own parameters, the heads, or everything.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,12 @@ from torch import nn
 
 from aurora_vl.data.augment import Augment
 from aurora_vl.errors import UserError
+from aurora_vl.modeling.blip import HEADS
 from aurora_vl.modeling.load import BlipModel, Task, load, load_tokenizer
 from aurora_vl.training.kinds import kind_of
 from aurora_vl.training.methods import METHODS, Request
 from aurora_vl.training.recipe import Recipe
 
-HEADS = ("vision_proj", "text_proj", "itm_head")
 ADAPTER_PREFIXES = tuple(sorted(set(PEFT_TYPE_TO_PREFIX_MAPPING.values())))
 """What the names of adapters' own parameters begin with."""
 _TEMPERATURE = "temperature"
@@ -212,15 +213,20 @@ def count_parameters(model: nn.Module) -> ParameterCount:
     return ParameterCount(**counts, total=total)
 
 
-def part_of(name: str) -> str:
-    """The part of `ParameterCount` that a trained parameter belongs to, by its name."""
+def part_of(name: str, saved_whole: Sequence[str] = ()) -> str:
+    """The part of `ParameterCount` that a trained parameter belongs to, by its name.
+
+    Args:
+        name: in the model, or in an adapter's file.
+        saved_whole: the adapter's `modules_to_save`, which names in its file do not tell.
+    """
     parts = name.split(".")
     if any(part.startswith("aurora_gate") for part in parts):
         return "gates"
     if any(part.startswith(ADAPTER_PREFIXES) for part in parts):
         return "factors"
-    heads = ("modules_to_save", *HEADS, _TEMPERATURE)
-    return "heads" if any(head in parts for head in heads) else "backbone"
+    heads = ("modules_to_save", *HEADS, _TEMPERATURE, *saved_whole)
+    return "heads" if any(f".{head}." in f".{name}." for head in heads) else "backbone"
 
 
 def own_rates(recipe: Recipe, model: nn.Module) -> list[tuple[list[nn.Parameter], float]]:

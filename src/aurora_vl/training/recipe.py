@@ -21,6 +21,7 @@ from pydantic import Field, ValidationError
 
 from aurora_vl.data.text import CAPTION_WORDS, QUESTION_WORDS, VIDEO_CAPTION_WORDS
 from aurora_vl.errors import UserError
+from aurora_vl.modeling.load import MINI
 from aurora_vl.tasks.variants import Switches, Variant, switches
 from aurora_vl.training.methods import METHODS
 from aurora_vl.training.methods.adapters import ADAPTERS
@@ -35,7 +36,6 @@ from aurora_vl.training.sections import (
 )
 from aurora_vl.training.smoke import smoke_settings
 
-MINI = "mini"
 # Of the heads beside an adapter: on the mini foundation, and at most on larger backbones.
 _HEAD_RATE, _LARGEST_HEAD_RATE = 1.0e-3, 1.0e-4
 _QUEUE = 57_600  # of larger backbones

@@ -26,7 +26,7 @@ from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from pydantic import ValidationError
 from torch import nn
 from transformers import PrinterCallback, TrainingArguments, set_seed
-from transformers.integrations import TensorBoardCallback
+from transformers.integrations import TensorBoardCallback, is_tensorboard_available
 
 from aurora_vl._version import __version__
 from aurora_vl.data.media import require_media
@@ -49,7 +49,7 @@ from aurora_vl.training.building import (
 )
 from aurora_vl.training.kinds import Outcome, kind_of
 from aurora_vl.training.model_card import TrainingFacts, write_card
-from aurora_vl.training.reading import read_data, read_splits, shortened
+from aurora_vl.training.reading import read_data, read_trained_on, shortened
 from aurora_vl.training.recipe import Recipe, require_writable, save_recipe, write_text
 from aurora_vl.training.trained import stored_recipe, trained_at
 from aurora_vl.training.trainer import (
@@ -128,14 +128,14 @@ def evaluate(
             f"{folder} is a run's folder and keeps its metrics.json; give another --out."
         )
     start = time.perf_counter()
-    splits = read_splits(recipe)
+    splits = read_trained_on(recipe)
     if adapter is not None and recipe.evaluation.split == "val":
         _require_the_same_validation(adapter, splits)
     require_media(replace(splits, train=[], val=[]))  # the other splits' files need not be there
     model = load_adapter(recipe, adapter).to(_device())
     if rank() == 0:
         require_writable(folder, "give another --out")
-    count = ParameterCount(**_adapter_numbers(adapter), total=count_parameters(model).total)
+    count = ParameterCount(**_adapter_numbers(adapter, model), total=count_parameters(model).total)
     outcome = _score(recipe, model, build_tokenizer(recipe), splits)
     content = _metrics(recipe, count, outcome, splits, time.perf_counter() - start)
     if rank() == 0:
@@ -263,9 +263,12 @@ def _trainer(
         primary=task.primary,
     )
     trainer.remove_callback(PrinterCallback)
-    board = TensorBoardCallback()
-    board.logging_dir = str(recipe.output / "logs")
-    trainer.add_callback(board)
+    if is_tensorboard_available():
+        board = TensorBoardCallback()
+        board.logging_dir = str(recipe.output / "logs")
+        trainer.add_callback(board)
+    else:
+        log.info("training curves for TensorBoard need tensorboard: install aurora-vl[train]")
     return trainer
 
 
@@ -338,6 +341,7 @@ def _metrics(
         "config": {
             **json.loads(recipe.model_dump_json()),
             "scored_split": splits.scored,
+            "chosen_on_scored": splits.chosen_on_scored,
             "training_media": len({record.media_id for record in splits.train}),
             "data_notes": list(splits.notes),
         },
@@ -390,15 +394,21 @@ def _save_whole(
     os.replace(staging, folder)
 
 
-def _adapter_numbers(folder: Path | None) -> dict[str, int]:
-    """How many numbers of each part an adapter's weights hold; none without an adapter."""
+def _adapter_numbers(folder: Path | None, model: nn.Module) -> dict[str, int]:
+    """How many numbers of each part an adapter's weights hold; none without an adapter.
+
+    Args:
+        folder: the adapter's, or a whole model's.
+        model: the model they were loaded into.
+    """
     from safetensors import safe_open
 
     counts = dict.fromkeys(("factors", "gates", "heads", "backbone"), 0)
+    whole = model.peft_config["default"].modules_to_save if isinstance(model, PeftModel) else None
     for file in _weights(folder) if folder else ():
         with safe_open(file, "pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 (no mapping)
-                counts[part_of(name)] += math.prod(tensors.get_slice(name).get_shape())
+                counts[part_of(name, whole or ())] += math.prod(tensors.get_slice(name).get_shape())
     return counts
 
 

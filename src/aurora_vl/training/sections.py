@@ -152,13 +152,13 @@ class TrainingSection(Section):
     """The optimisation.
 
     `learning_rate` left out takes the method's tuned default; `head_learning_rate`, of the heads
-    beside an adapter, left out is that of full fine-tuning for the mini backbone, else
-    `learning_rate`; `factor_rate_ratio` is the learning rate of the factors on the output's side
-    (Aurora's V, LoRA's B) over that of the others. They start at zero, so at first they alone move,
-    and in wide models equal rates leave the input's side behind or this one slow (the argument of
-    LoRA+, arXiv 2402.12354, which takes 16 for LoRA). `warmup` is the share of all steps
-    over which the learning rate rises: all maps read the same factors, whose first large steps
-    otherwise move every layer the same way at once, and some seeds never recover;
+    beside an adapter, left out is 0.001 for the mini backbone, else `learning_rate`, for methods
+    other than Aurora 0.0001 at most; `factor_rate_ratio` is the learning rate of the factors on the
+    output's side (Aurora's V, LoRA's B) over that of the others. They start at zero, so at first
+    they alone move, and in wide models equal rates leave the input's side behind or this one slow
+    (the argument of LoRA+, arXiv 2402.12354, which takes 16 for LoRA). `warmup` is the share of all
+    steps over which the learning rate rises: all maps read the same factors, whose first large
+    steps otherwise move every layer the same way at once, and some seeds never recover;
     `validations` counts how often a run is validated and checkpointed, the last step included;
     without `checkpoints` the last state is kept instead of the best one. `recompute` names parts
     (vision, text) whose layers are computed again in the backward pass (gradient checkpointing):
@@ -222,7 +222,7 @@ class ComparisonSection(Section):
     """
 
     trials: int = Field(4, ge=1)
-    spread: float = Field(3.2, gt=1)
+    spread: float = Field(3.2, ge=1.2)  # closer rates may be the same in two digits
     search: Literal["method", "row"] = "method"
     parallel: int = Field(1, ge=1)
     final_world: int | None = Field(None, ge=0)

@@ -98,6 +98,7 @@ class Method:
         ranks: likewise the usual rank; None for a method without one.
         config: gives the PEFT configuration; None for a method that adds nothing to the backbone.
         same_start: a fresh model gives the frozen model's output.
+        dropout: the recipe's is read.
         output_factors: what the names of the factors on the output's side begin with, of methods
             with two factors that start differently: these at zero.
         registered: of a type of adapter that PEFT does not know by itself: its name there, and the
@@ -110,6 +111,7 @@ class Method:
     ranks: tuple[int, int] | None = None
     config: Callable[[Request], PeftConfig] | None = None
     same_start: bool = True
+    dropout: bool = True
     output_factors: str | None = None
     registered: tuple[str, str] | None = None
 

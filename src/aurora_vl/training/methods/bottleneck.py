@@ -6,6 +6,8 @@ picture, the cross-attention's output c. With A(x) = U relu(D x) and an own D an
 
     vision + s_a A_v(x),   text + s_a A_t(s),   fused text + s_a A_c(c)
 
+In question answering every text layer is fused, and there is no A_t.
+
 UniAdapter (Lu et al., 2023, arXiv:2302.06605) shares D, behind a norm, between the vision layer and
 the text layer of the same depth, and lets fused text read its query and the text's U again:
 
@@ -26,7 +28,7 @@ from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import Tensor, nn
 
-from aurora_vl.modeling.blip import BlipTextLayer, BlipVisionLayer
+from aurora_vl.modeling.blip import BlipForQuestionAnswering, BlipTextLayer, BlipVisionLayer
 from aurora_vl.tuner.registry import register_kind
 
 _PLACES = (
@@ -98,13 +100,24 @@ def _up(width: int, config: BottleneckConfig, *, zero: bool = True) -> nn.Linear
 
 
 class _Plain(nn.Module):
-    """A_v of a vision layer, or A_t and A_c of a text layer."""
+    """A_v of a vision layer, or A_t and A_c of a text layer.
 
-    def __init__(self, width: int, config: BottleneckConfig, *, fused: bool) -> None:
+    Args:
+        width: d.
+        config: of the adapter.
+        alone: whether it has A_v or A_t; a layer that never runs without cross-attention has not.
+        fused: whether it has A_c.
+    """
+
+    def __init__(
+        self, width: int, config: BottleneckConfig, *, alone: bool = True, fused: bool = False
+    ) -> None:
         super().__init__()
         self.down, self.up = _Down(width, config), _up(width, config)
         if fused:
             self.cross_down, self.cross_up = _Down(width, config), _up(width, config)
+        if not alone:  # drawn all the same: a seed starts A_c as it did when A_t stood beside it
+            del self.down, self.up
 
     def forward(self, states: Tensor, query: Tensor | None) -> Tensor:
         """The update; `query` is s where the states are c, else None."""
@@ -211,14 +224,15 @@ class BottleneckModel(BaseTuner):
         before: nn.Module
         if isinstance(parent, BlipVisionLayer):
             before, width = parent.layer_norm2, parent.layer_norm1.normalized_shape[0]
-            unit = _Plain(width, peft_config, fused=False)
+            unit = _Plain(width, peft_config)
         elif isinstance(parent, BlipTextLayer):
             before, width = parent.crossattention, parent.query_slot.dim
             if peft_config.shared:
                 partner = self._partner(adapter_name, current_key, width)
                 unit = _SharedText(width, peft_config, partner)
-            else:
-                unit = _Plain(width, peft_config, fused=True)
+            else:  # a question is read with its picture, an answer with its question
+                alone = not isinstance(self.model, BlipForQuestionAnswering)
+                unit = _Plain(width, peft_config, alone=alone, fused=True)
         else:
             raise ValueError(
                 f"bottleneck adapters stand beside the feed-forward blocks of BLIP's layers, and "

@@ -21,6 +21,6 @@ def _linear(asked: Request) -> PeftConfig:
 
 WHOLE = (
     Method("none", "Zero-shot", None),
-    Method("linear", "Heads only", (1e-3, 1e-4), config=_linear),
+    Method("linear", "Heads only", (1e-3, 1e-4), config=_linear, dropout=False),
     Method("full", "Full fine-tuning", (1e-3, 1e-5)),
 )
