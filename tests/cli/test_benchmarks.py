@@ -159,6 +159,14 @@ def test_blips_layout_with_visual_genome(aurora: Aurora, tmp_path: Path) -> None
     written = run.read("results.json")
     assert [row["question_id"] for row in written] == [r["question_id"] for r in rows["test2015"]]
     assert {row["answer"] for row in written} <= {"red", "blue"}
+    # What was trained on is not scored afterwards, wherever the lists lie now.
+    moved = folder.rename(tmp_path / "elsewhere")
+    scored = (*run.settings, f"data.annotations={moved}", "data.train_on=train")
+    adapter = run.output / "adapter"
+    for more in ((), ("evaluation.split=val",)):
+        refused = aurora("evaluate", "vqav2", "--smoke", *scored, *more, "--adapter", adapter)
+        assert refused.status == 2
+        assert "adapter was trained with data.train_on=train+val, so on questions" in refused.err
 
 
 def test_scores_of_questions_are_printed_with_types_and_baselines(

@@ -51,7 +51,7 @@ from aurora_vl.training.kinds import Outcome, kind_of
 from aurora_vl.training.model_card import TrainingFacts, write_card
 from aurora_vl.training.reading import read_data, read_trained_on, shortened
 from aurora_vl.training.recipe import Recipe, require_writable, save_recipe, write_text
-from aurora_vl.training.trained import stored_recipe, trained_at
+from aurora_vl.training.trained import TrainedAt, stored_recipe, trained_at
 from aurora_vl.training.trainer import (
     AuroraTrainer,
     StepProgress,
@@ -129,8 +129,8 @@ def evaluate(
         )
     start = time.perf_counter()
     splits = read_trained_on(recipe)
-    if adapter is not None and recipe.evaluation.split == "val":
-        _require_the_same_validation(adapter, splits)
+    if adapter is not None:
+        _require_unseen(adapter, recipe, splits)
     require_media(replace(splits, train=[], val=[]))  # the other splits' files need not be there
     model = load_adapter(recipe, adapter).to(_device())
     if rank() == 0:
@@ -144,17 +144,34 @@ def evaluate(
     return content
 
 
-def _require_the_same_validation(adapter: Path, splits: Splits[Any]) -> None:
-    """Refuse validation media that another seed draws: the adapter was trained on most of them."""
-    drawn_by = splits.val_seed
-    if drawn_by is None:
+def _require_unseen(adapter: Path, recipe: Recipe, splits: Splits[Any]) -> None:
+    """Refuse validation data that the adapter was trained on, or on most of them.
+
+    Those that another seed draws, and the benchmark's own where they were trained on, too.
+    """
+    trained, drawn_by = trained_at(adapter), splits.val_seed
+    if splits.scored != "val":
         return
-    trained = trained_at(adapter).seed
-    if trained not in (None, drawn_by):
+    if trained.questions not in (None, recipe.data.train_on) and _same_data(recipe, trained):
         raise UserError(
-            f"{adapter} was trained with training.seed {trained}, which drew other validation "
-            f"media than {drawn_by} does; give training.seed={trained}."
+            f"{adapter} was trained with data.train_on={trained.questions}, so on questions that "
+            f"data.train_on={recipe.data.train_on} has scored; score an adapter that was trained "
+            f"with data.train_on={recipe.data.train_on}."
         )
+    drawn = recipe.evaluation.split == "val" and drawn_by is not None
+    if drawn and trained.seed not in (None, drawn_by):
+        raise UserError(
+            f"{adapter} was trained with training.seed {trained.seed}, which drew other validation "
+            f"media than {drawn_by} does; give training.seed={trained.seed}."
+        )
+
+
+def _same_data(recipe: Recipe, trained: TrainedAt) -> bool:
+    """Whether a recipe is about what was trained on: a benchmark is the same wherever it lies."""
+    kind, lists = trained.data
+    if kind != recipe.data.kind:
+        return False
+    return kind not in ("jsonl", "world") or lists == str(recipe.data.annotations)
 
 
 def _write_predictions(folder: Path, outcome: Outcome) -> None:

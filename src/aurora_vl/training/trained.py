@@ -20,12 +20,17 @@ class TrainedAt:
         frames: taken of a video.
         max_words: of a text that are kept.
         seed: of the run.
+        questions: whether it was the training questions or the validation questions, too
+            (`data.train_on`).
+        data: the layout, and where its lists lay.
     """
 
     image_size: int | None = None
     frames: int | None = None
     max_words: int | None = None
     seed: int | None = None
+    questions: str | None = None
+    data: tuple[str | None, str | None] = (None, None)
 
 
 def trained_at(adapter: Path) -> TrainedAt:
@@ -40,6 +45,8 @@ def trained_at(adapter: Path) -> TrainedAt:
         frames=_number(recipe, "data", "frames"),
         max_words=_number(recipe, "data", "max_words"),
         seed=_number(recipe, "training", "seed"),
+        questions=_text(recipe, "data", "train_on"),
+        data=(_text(recipe, "data", "kind"), _text(recipe, "data", "annotations")),
     )
 
 
@@ -64,7 +71,17 @@ def stored_recipe(run: Path) -> dict[str, Any]:
 
 
 def _number(recipe: Any, *keys: str) -> int | None:
+    value = _value(recipe, *keys)
+    return value if isinstance(value, int) else None
+
+
+def _text(recipe: Any, *keys: str) -> str | None:
+    value = _value(recipe, *keys)
+    return value if isinstance(value, str) else None
+
+
+def _value(recipe: Any, *keys: str) -> Any:
     value = recipe
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
-    return value if isinstance(value, int) else None
+    return value
