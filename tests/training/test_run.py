@@ -203,6 +203,18 @@ def test_heads_have_their_own_learning_rate(
             assert torch.equal(parameter, fresh[name]) is ("modules_to_save" in name), name
 
 
+@pytest.mark.parametrize(("limit", "moves"), [("1e-30", False), ("null", True)])
+def test_gradients_are_shortened_to_a_norm(
+    make_recipe: MakeRecipe, models: list[nn.Module], limit: str, moves: bool
+) -> None:
+    """To one that AdamW's epsilon swallows V stays at zero; without any it learns."""
+    train(make_recipe("training.epochs=1", f"training.max_gradient_norm={limit}"))
+    after = dict(models[0].named_parameters())
+    outputs = [p.detach().abs().max().item() for n, p in after.items() if "aurora_V_" in n]
+    assert (max(outputs) > 1e-5) is moves
+    assert (max(outputs) < 1e-20) is not moves
+
+
 def test_factors_on_the_output_side_have_their_own_learning_rate(
     make_recipe: MakeRecipe, models: list[nn.Module]
 ) -> None:

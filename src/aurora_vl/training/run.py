@@ -312,6 +312,7 @@ def _arguments(recipe: Recipe, items: int) -> TrainingArguments:
         per_device_train_batch_size=settings.batch_size,
         learning_rate=settings.learning_rate or 0.0,
         weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_gradient_norm or 0.0,  # 0: left as they are
         warmup_steps=round(settings.warmup * steps),
         lr_scheduler_type="cosine",
         seed=settings.seed,

@@ -159,6 +159,7 @@ class TrainingSection(Section):
     (the argument of LoRA+, arXiv 2402.12354, which takes 16 for LoRA). `warmup` is the share of all
     steps over which the learning rate rises: all maps read the same factors, whose first large
     steps otherwise move every layer the same way at once, and some seeds never recover;
+    gradients are shortened to `max_gradient_norm`, a norm over all that is trained;
     `validations` counts how often a run is validated and checkpointed, the last step included;
     without `checkpoints` the last state is kept instead of the best one. `recompute` names parts
     (vision, text) whose layers are computed again in the backward pass (gradient checkpointing):
@@ -172,6 +173,7 @@ class TrainingSection(Section):
     factor_rate_ratio: float = Field(1.0, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     warmup: float = Field(0.1, ge=0, lt=1)
+    max_gradient_norm: float | None = Field(1.0, gt=0)
     seed: int = Field(42, ge=0, lt=2**32)  # as much as NumPy takes
     precision: Literal["float32", "bfloat16"] = "float32"
     validations: int = Field(10, ge=1)
