@@ -72,7 +72,7 @@ def test_the_plain_form_has_a_second_model_and_keeps_a_queue() -> None:
 
 
 def test_the_plain_step_counts_what_the_published_one_does() -> None:
-    # 801 GFLOP at batch 4, 224 pixels, 35 tokens (DESIGN.md section 6), the adapter not counted
+    # 801 GFLOP at batch 4, 224 pixels, 35 tokens, counted by hand, the adapter not counted
     assert backbone_operations("plain", BASE) == pytest.approx(801, rel=0.01)
 
 

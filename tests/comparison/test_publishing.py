@@ -318,6 +318,35 @@ def test_a_name_without_a_line_is_nearest_to_its_own_point(results: dict[str, An
             assert min(far, key=lambda name: far[name]) == text.get_text()
 
 
+def test_no_line_to_a_name_runs_through_another_name(results: dict[str, Any]) -> None:
+    crowd = {
+        "LoRA": (57_344, 96.8, 0.2),
+        "DoRA": (65_024, 96.7, 0.8),
+        "LoKr": (14_848, 96.1, 0.2),
+        "VeRA": (17_920, 96.1, 0.4),
+        "VB-LoRA": (73_728, 96.0, 0.5),
+        "RandLoRA": (25_600, 96.5, 0.5),
+    }
+    results["rows"] = [
+        row("aurora", 12_576, 96.3),
+        row("full", 1_978_240, 97.0),
+        *(row(n, own, s) | {"score": {"mean": s, "sd": d}} for n, (own, s, d) in crowd.items()),
+        row("bitfit", 11_264, 85.0),
+    ]
+    axes = axes_with(score_by_size(results))
+    texts: list[Any] = list(axes.texts)
+    lines = [text for text in texts if text.arrow_patch is not None]
+    assert lines
+    for text in lines:
+        path = text.arrow_patch.get_path().interpolated(50)
+        points = text.arrow_patch.get_transform().transform(path.vertices)
+        for other in texts:
+            place = other.get_window_extent()
+            if other is not text:
+                inside = [place.contains(x, y) for x, y in points]
+                assert not any(inside), (text.get_text(), other.get_text())
+
+
 def test_methods_far_below_are_told_and_leave_the_others_their_room(
     results: dict[str, Any],
 ) -> None:

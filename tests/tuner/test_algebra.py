@@ -35,7 +35,7 @@ def parts(
 
 
 def dense(u: Tensor, v: Tensor, core: Tensor, modes: Tensor) -> Tensor:
-    """delta W block by block, as DESIGN.md section 2 writes it."""
+    """delta W block by block, as docs/method.md writes it."""
     rows = []
     for row in modes:
         blocks = []

@@ -88,7 +88,7 @@ def test_clip_of_widths_48_and_32() -> None:
 
 
 def test_grouped_query_language_model() -> None:
-    # 4096 -> 1024 keys read U_4096 and write V_1024 (DESIGN.md section 2).
+    # 4096 -> 1024 keys read U_4096 and write V_1024.
     maps = [(4096, 4096), (4096, 1024), (4096, 1024)] * 32
     numbers = count_numbers(maps, r=16, core="tucker", listed_widths=[4096])
     assert numbers.factors == 16 * (4096 + 4096 + 1024)

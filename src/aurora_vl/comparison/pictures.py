@@ -23,6 +23,7 @@ _GAP = 10.0  # points; methods below a smaller one are drawn in any case
 # Diagonals first: error bars and the front's steps go straight.
 _SIDES = ((1, 1), (1, -1), (-1, 1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1))
 _DISTANCES = (7, 16, 27, 40)  # of a label from its point, in points; far ones get a line
+_STEPS = 40  # along such a line
 
 
 def equal_data(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -206,7 +207,8 @@ def _labels(
     """Names beside their points, each in the first place that is free of names, points and bars.
 
     The last to be drawn, when the axes have their final place. A place that reaches beyond them is
-    worse than one that is taken; one without a line that is nearer to another point is as bad.
+    worse than one that is taken; one without a line that is nearer to another point is as bad, and
+    so is one whose line runs through something.
     """
     figure: Any = axes.figure
     figure.draw_without_rendering()
@@ -236,7 +238,7 @@ def _labels(
         meetings = [
             sum(_meet(box, other) for other in taken)
             + 2 * (box[0] < left or box[2] > right)
-            + (number < len(_SIDES) and _nearer(box, point, points))
+            + (_nearer(box, point, points) if number < len(_SIDES) else _crossed(box, point, taken))
             for number, box in enumerate(boxes)
         ]
         best = meetings.index(min(meetings))
@@ -282,6 +284,21 @@ def _nearer(
         return math.hypot(max(box[0] - x, x - box[2], 0.0), max(box[1] - y, y - box[3], 0.0))
 
     return any(far(point) < far(own) for point in points)
+
+
+def _crossed(
+    box: tuple[float, ...], own: tuple[float, float], taken: Sequence[tuple[float, ...]]
+) -> int:
+    """How many boxes, its point's own aside, the line from a point to its name runs through."""
+    (x, y), middle = own, ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+    shares = [step / _STEPS for step in range(_STEPS + 1)]
+    line = [(x + (middle[0] - x) * share, y + (middle[1] - y) * share) for share in shares]
+    others = [other for other in taken if not _holds(other, own)]
+    return sum(any(_holds(other, at) for at in line) for other in others)
+
+
+def _holds(box: tuple[float, ...], at: tuple[float, float]) -> bool:
+    return box[0] <= at[0] <= box[2] and box[1] <= at[1] <= box[3]
 
 
 def _sign(number: float) -> int:

@@ -1,7 +1,7 @@
 """Data sets over records, for torch's DataLoader.
 
 Every random number of a training item comes from (seed, epoch, item), so that workers, processes,
-restarts and the order of batches change nothing (DESIGN.md 7.8 and 7.9).
+restarts and the order of batches change nothing.
 """
 
 from __future__ import annotations

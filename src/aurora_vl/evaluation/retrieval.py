@@ -3,8 +3,8 @@
 Media are decoded and encoded once; their states wait in a file for the second stage, so memory does
 not grow with patches of the gallery. A pair that both directions ask for is matched once, and a
 medium's keys and values are computed once for all its texts. For frame-aware attention a video's
-keys are kept unscaled and multiplied for some texts at a time (DESIGN.md 7.12). Scores equal those
-of the plain loop over pairs. Several processes share media and texts and come to one result.
+keys are kept unscaled and multiplied for some texts at a time. Scores equal those of the plain loop
+over pairs. Several processes share media and texts and come to one result.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class CrossKeys:
     def scaled(self, key_scale: Tensor) -> CrossKeys:
         """Keys (bias included) times ``key_scale`` (B, N); the values stay as they are.
 
-        The frame-aware attention of DESIGN.md section 2. One row of keys may be scaled by
+        The frame-aware attention of docs/method.md. One row of keys may be scaled by
         many rows of ``key_scale``.
         """
         rows = key_scale.shape[0]

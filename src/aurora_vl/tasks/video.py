@@ -1,7 +1,7 @@
 """Frame-aware attention: a text looks harder at the frames that are like it.
 
 The keys of frame t's patches are multiplied by T * softmax_t(s_t / 4), s_t the cosine of text and
-frame; the frame's class token and all values stay as they are (DESIGN.md section 2).
+frame; the frame's class token and all values stay as they are.
 """
 
 from __future__ import annotations

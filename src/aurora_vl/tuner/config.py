@@ -58,7 +58,7 @@ class AuroraConfig(PeftConfig):
 
     The updates of all targeted linear maps are blocks of one small tensor: two factors U and V
     shared by the whole model (one U per input width, one V per output width), a core, and r numbers
-    of its own for each block (DESIGN.md section 2).
+    of its own for each block (docs/method.md).
 
     Args:
         r: rank; BLIP-base has 112,192 factor numbers at r=64 with the cp core.

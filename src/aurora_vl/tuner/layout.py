@@ -1,6 +1,6 @@
 """How a linear map is cut into blocks that fit the shared factors, and whose factors those are.
 
-The rule (DESIGN.md section 2): a feature size uses the largest listed width that divides it, else
+The rule (docs/method.md): a feature size uses the largest listed width that divides it, else
 itself. A map of (in, out) features is so cut into out_blocks by in_blocks blocks. All maps of a
 group read the same U of their input width and the same V of their output width; the paper has one
 group, the whole model.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class QuerySlot(nn.Module):
-    """Return the layer's output unchanged (DESIGN.md section 2, Gated Query Transformation).
+    """Return the layer's output unchanged (Gated Query Transformation, docs/method.md).
 
     Args:
         dim: width of the states that pass through, for whatever layer replaces the slot.

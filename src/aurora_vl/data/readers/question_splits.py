@@ -1,4 +1,4 @@
-"""Which questions are trained on, chosen on and scored (DESIGN.md 7.7).
+"""Which questions are trained on, chosen on and scored.
 
 Benchmarks keep the answers of their test questions to themselves. Their validation questions are
 then what is scored, unless they are trained on: then the test questions are answered for the

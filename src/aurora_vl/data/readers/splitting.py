@@ -1,4 +1,4 @@
-"""Which media are trained on, chosen on and scored, where a layout lacks a file (DESIGN.md 7.7)."""
+"""Which media are trained on, chosen on and scored, where a layout lacks a file."""
 
 from __future__ import annotations
 
