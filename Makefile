@@ -33,7 +33,7 @@ bench: .venv/.installed ## measure speed and memory against the opponents; takes
 	$(BIN)/aurora bench --json benchmarks/results.json
 
 docs: .venv/.installed-docs ## build the documentation into site/
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { \
