@@ -466,6 +466,13 @@ def test_a_run_begun_before_a_key_existed_is_the_same_run(make_recipe: MakeRecip
         train(make_recipe("evaluation.split=val"), resume=True)
 
 
+def test_how_a_comparison_goes_about_it_makes_no_other_run(make_recipe: MakeRecipe) -> None:
+    """A run that a killed comparison began goes on in one with more runs side by side."""
+    content = train(make_recipe("comparison.parallel=1", "training.epochs=1"))
+    again = make_recipe("comparison.parallel=2", "training.epochs=1")
+    assert train(again, resume=True) == content
+
+
 def test_a_limit_on_training_media(make_recipe: MakeRecipe) -> None:
     """Captions follow their pictures; few are among more; the other splits stay whole."""
     whole = read_splits(make_recipe())

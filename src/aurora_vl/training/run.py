@@ -194,6 +194,8 @@ def _begin(recipe: Recipe, resume: bool) -> dict[str, Any] | None:
     if stored:
         before = _plain(stored)
         now = json.loads(recipe.model_dump_json())
+        for told in (before, now):
+            told.pop("comparison", None)  # a single run does not look at it
         changed = sorted(_differences(before, now))
         if changed:
             raise UserError(
