@@ -241,6 +241,18 @@ def test_few_shot_rows_are_in_their_own_picture_only(
     assert not (tmp_path / "again" / "score-by-media.png").exists()
 
 
+def test_a_picture_that_is_no_more_drawn_is_removed(
+    results: dict[str, Any], tmp_path: Path
+) -> None:
+    """It would show an earlier comparison."""
+    publish(results, tmp_path)
+    assert (tmp_path / "score-by-memory.png").is_file()
+    unmeasured = [{**row, "peak_memory": None} for row in results["rows"]]
+    publish({**results, "rows": unmeasured}, tmp_path)
+    assert not list(tmp_path.glob("score-by-memory.*"))
+    assert (tmp_path / "score-by-time.png").is_file()
+
+
 def test_no_name_lies_on_another_methods_error_bar(results: dict[str, Any]) -> None:
     """Two methods of nearly the same size, one of them with a wide spread, keep their own names."""
     results["rows"] = [

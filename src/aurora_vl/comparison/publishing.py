@@ -54,9 +54,12 @@ def publish(results: Mapping[str, Any], out: Path) -> None:
     write_text(out / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     write_text(out / "table.md", result_tables.markdown(results))
     write_text(out / "table.tex", result_tables.latex(results))
-    pictures = _pictures(results)
-    for picture in pictures:
-        save_pictures(picture.draw, WIDE, out / picture.name)
+    for picture in _pictures(results):
+        if picture.words:
+            save_pictures(picture.draw, WIDE, out / picture.name)
+        else:  # one of an earlier comparison would be taken for this one's
+            for ending in (".png", ".svg"):
+                (out / f"{picture.name}{ending}").unlink(missing_ok=True)
     write_text(out / "report.html", comparison_report(results))
 
 
@@ -82,12 +85,13 @@ def comparison_report(results: Mapping[str, Any]) -> str:
         charts=[
             {"title": p.title, "svg": Markup(page_svg(p.draw, WIDE)), "description": p.words}
             for p in _pictures(results)
+            if p.words
         ],
     )
 
 
 def _pictures(results: Mapping[str, Any]) -> list[_Picture]:
-    """Those that there is something to draw for."""
+    """All kinds of pictures; there is something to draw for those with words."""
     best_first = result_tables.by_score(results)
 
     def told(key: str, say: Callable[[Mapping[str, Any]], str]) -> str:
@@ -108,11 +112,10 @@ def _pictures(results: Mapping[str, Any]) -> list[_Picture]:
         for label, rows in series(results).items()
         if len(rows) > 1
     )
-    possible = [
+    return [
         _Picture("score-by-size", "Score and trained numbers", score_by_size(results), sizes),
         _Picture("score-by-time", "Score and time", score_by_time(results), times),
         _Picture("score-by-memory", "Score and memory", score_by_memory(results), memories),
         _Picture("curves", "The course of the tuning", validation_curves(results), courses),
         _Picture("score-by-media", "Score and training media", score_by_media(results), media),
     ]
-    return [picture for picture in possible if picture.words]
