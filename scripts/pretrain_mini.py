@@ -256,10 +256,9 @@ class Pretraining(nn.Module):
 
 
 @torch.no_grad()
-def held_out_scores(model: Pretraining, gallery: int, seed: int) -> dict[str, float]:
-    """R@1 by features and after matching the best 16 of each, on unseen scenes."""
+def recalls(model: Pretraining, batch: dict[str, Any]) -> dict[str, float]:
+    """R@1 by features and after matching the best 16 of each."""
     model.eval()
-    batch = make_batch(np.random.default_rng(seed), gallery, "test", HELD_OUT_QUESTIONS, moving=0.0)
     states, image_features = model.retrieval.encode_image(to_model_input(batch["pixels"]))
     ids, mask = model.ids(batch["captions"])
     _, text_features = model.retrieval.encode_text(ids, mask)
@@ -269,12 +268,12 @@ def held_out_scores(model: Pretraining, gallery: int, seed: int) -> dict[str, fl
     top.scatter_(1, similarity.topk(16, 1).indices, True)
     top.scatter_(0, similarity.topk(16, 0).indices, True)
     cross = model.retrieval.cross_keys(states)
-    for row in range(gallery):
+    for row in range(len(ids)):
         columns = top[row].nonzero()[:, 0]
         keys = cross.select(torch.tensor([row])).expand(len(columns))
         logits = model.retrieval.match(ids[columns], mask[columns], keys)
         matched[row, columns] = logits[:, 1] - logits[:, 0] + similarity[row, columns]
-    target = torch.arange(gallery)
+    target = torch.arange(len(ids))
     model.train()
 
     def recall(scores: Tensor) -> float:
@@ -289,10 +288,9 @@ def held_out_scores(model: Pretraining, gallery: int, seed: int) -> dict[str, fl
 
 
 @torch.no_grad()
-def held_out_answers(model: Pretraining, gallery: int, seed: int) -> dict[str, float]:
-    """The % of right answers about the same scenes, and how many of those with two words."""
+def right_answers(model: Pretraining, batch: dict[str, Any]) -> dict[str, float]:
+    """The % of right answers, and how many of those with two words."""
     model.eval()
-    batch = make_batch(np.random.default_rng(seed), gallery, "test", HELD_OUT_QUESTIONS, moving=0.0)
     pixels = to_model_input(batch["pixels"])
     asked, asked_mask = model.ids(batch["questions"])
     tokens = model.answering.generate(pixels, asked, asked_mask, max_new_tokens=6)
@@ -375,6 +373,9 @@ def main() -> None:
     loader = DataLoader(
         FreshScenes(args.seed, args.batch, args.steps, args.questions), None, num_workers=1
     )
+    held_out = make_batch(
+        np.random.default_rng(10_000), 400, "test", HELD_OUT_QUESTIONS, moving=0.0
+    )
     start, log = time.perf_counter(), []
     for step, batch in enumerate(loader, start=1):
         losses = (model.decoder_loss(batch),) if args.decoder_only else model(batch)
@@ -388,10 +389,8 @@ def main() -> None:
             names = "lm" if args.decoder_only else "itc/itm/lm/patch"
             print(f"{step} {names} {parts} {time.perf_counter() - start:.0f} s", flush=True)
         if step % 500 == 0 or step in (args.steps, args.stop):
-            scores = held_out_answers(model, 400, seed=10_000)
-            if not args.decoder_only:
-                scores = {**held_out_scores(model, 400, seed=10_000), **scores}
-            log.append({"step": step, **scores})
+            found = {} if args.decoder_only else recalls(model, held_out)
+            log.append({"step": step, **found, **right_answers(model, held_out)})
             print(json.dumps(log[-1]), flush=True)
             save(model, args.out)
         if step == args.stop:

@@ -138,6 +138,12 @@ def save_pictures(draw: Drawing, size: tuple[float, float], path: Path) -> None:
     FigureCanvasAgg(figure).print_png(str(path.with_suffix(".png")))
 
 
+def remove_pictures(path: Path) -> None:
+    """Remove what `save_pictures` wrote, if it is there."""
+    for ending in (".svg", ".png"):
+        path.with_suffix(ending).unlink(missing_ok=True)
+
+
 def _svg(draw: Drawing, size: tuple[float, float], colours: Colours) -> str:
     matplotlib, figure = _figure(draw, size, colours)
     from matplotlib.backends.backend_svg import FigureCanvasSVG

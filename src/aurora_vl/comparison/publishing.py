@@ -14,7 +14,7 @@ from typing import Any
 from markupsafe import Markup
 
 from aurora_vl.comparison import result_tables
-from aurora_vl.comparison.charts import Drawing, page_svg, save_pictures
+from aurora_vl.comparison.charts import Drawing, page_svg, remove_pictures, save_pictures
 from aurora_vl.comparison.pictures import (
     WIDE,
     equal_data,
@@ -58,8 +58,7 @@ def publish(results: Mapping[str, Any], out: Path) -> None:
         if picture.words:
             save_pictures(picture.draw, WIDE, out / picture.name)
         else:  # one of an earlier comparison would be taken for this one's
-            for ending in (".png", ".svg"):
-                (out / f"{picture.name}{ending}").unlink(missing_ok=True)
+            remove_pictures(out / picture.name)
     write_text(out / "report.html", comparison_report(results))
 
 
