@@ -275,6 +275,29 @@ def test_the_learning_rates_left_out(path: Path, backbone: str, method: str) -> 
     assert rates("none")[0] is None
 
 
+def test_another_method_leaves_the_settings_of_the_recipes_own(path: Path) -> None:
+    """Rank, options and rates belong to a method; what the command line gives stands."""
+    path.write_text(
+        OWN
+        + "adapter: {rank: 7, dropout: 0.3, options: {target_modules: [qkv]}}\n"
+        + "training: {learning_rate: 0.5, head_learning_rate: 0.4, epochs: 3}\n"
+    )
+    lora = load_recipe(str(path), ["adapter.method=lora"])
+    assert (lora.adapter.rank, lora.adapter.options) == (4, None)
+    assert lora.training.learning_rate == METHODS["lora"].rate(mini=True)
+    assert lora.training.head_learning_rate == 1e-3
+    assert (lora.adapter.dropout, lora.training.epochs) == (0.3, 3)  # of any method
+
+    given = ["training.learning_rate=0.2", "adapter={method: lora, rank: 3}"]
+    told = load_recipe(str(path), given)
+    assert (told.adapter.rank, told.training.learning_rate) == (3, 0.2)
+    assert told.training.head_learning_rate == 1e-3
+
+    same = load_recipe(str(path), ["adapter.method=aurora"])
+    assert same == load_recipe(str(path))
+    assert (same.adapter.rank, same.training.learning_rate) == (7, 0.5)
+
+
 def test_the_output_left_out(path: Path) -> None:
     path.write_text(OWN)
     assert load_recipe(str(path)).output == Path("runs/mine")

@@ -27,13 +27,6 @@ from aurora_vl.training.sections import ComparisonSection
 log = logging.getLogger(__name__)
 
 SEARCH_SEED = 0
-_OF_ONE_METHOD = {  # keys of the recipe's own method that mean nothing for another one
-    "adapter.rank": "null",
-    "adapter.options": "null",
-    "training.learning_rate": "null",
-    "training.head_learning_rate": "null",
-    "training.factor_rate_ratio": "1",
-}
 
 
 @dataclass(frozen=True)
@@ -88,7 +81,9 @@ class Study:
         """The resolved recipe of one run."""
         told = [*self.settings]
         if row.method != self.base.adapter.method:
-            told += [f"adapter.method={row.method}", *self._left_to(row)]
+            told.append(f"adapter.method={row.method}")
+            if METHODS[row.method].ranks is None:
+                told.append("adapter.rank=null")  # where one was set for all rows
         if rate is not None:
             told.append(f"training.learning_rate={rate!r}")
         if not final:
@@ -104,16 +99,6 @@ class Study:
             data = recipe.data.model_copy(update={"annotations": folder})
             recipe = recipe.model_copy(update={"data": data})
         return recipe
-
-    def _left_to(self, row: Row) -> list[str]:
-        """Settings that give a method its usual values, where nothing was set for all rows."""
-        given = {setting.partition("=")[0] for setting in self.settings}
-        unread = {"adapter.rank"} if METHODS[row.method].ranks is None else set()
-        return [
-            f"{key}={usual}"
-            for key, usual in _OF_ONE_METHOD.items()
-            if key not in given or key in unread
-        ]
 
     def searched(self, row: Row) -> Row | None:
         """The row whose search a row's rate comes from; None for no search."""

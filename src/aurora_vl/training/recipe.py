@@ -48,6 +48,14 @@ _MAX_WORDS = {
 _ASKING = ("vqa", "video-qa")
 _OF_QUESTIONS = ("scored", "train_on", "visual_genome")  # keys of the data
 _TOO_LONG = "a number of thousands of digits; give a smaller one"
+# Keys of one method that mean nothing for another one.
+_OF_ONE_METHOD = (
+    ("adapter", "rank"),
+    ("adapter", "options"),
+    ("training", "learning_rate"),
+    ("training", "head_learning_rate"),
+    ("training", "factor_rate_ratio"),
+)
 _SWITCHES = {switch.name for switch in fields(Switches)}
 
 
@@ -99,6 +107,9 @@ def bundled_recipes() -> list[str]:
 def load_recipe(source: str, settings: Sequence[str] = (), *, smoke: bool = False) -> Recipe:
     """Read, override, check and resolve a recipe.
 
+    Where the settings give another `adapter.method`, the rank, options and learning rates that the
+    file has for its own are left out, so that the other has its usual ones.
+
     Args:
         source: a YAML file's path or a bundled recipe's name.
         settings: dotted `key=value` texts; values are read as YAML.
@@ -122,8 +133,11 @@ def load_recipe(source: str, settings: Sequence[str] = (), *, smoke: bool = Fals
         data = raw.get("data")
         kind = data.get("kind") if isinstance(data, dict) else None
         name, settings = f"{name}-smoke", [*smoke_settings(kind), *settings]
+    own = _method(raw)
     for setting in settings:
         _apply(raw, setting)
+    if _method(raw) != own:
+        _leave_to_its_method(raw, settings)
     try:
         recipe = Recipe.model_validate(raw)
     except ValidationError as error:
@@ -203,6 +217,22 @@ def _apply(raw: dict[str, Any], setting: str) -> None:
         raise UserError(f"the value of {setting!r} is no valid YAML.") from None
     except ValueError:
         raise UserError(f"the value of {key} is {_TOO_LONG}.") from None
+
+
+def _method(raw: dict[str, Any]) -> object:
+    """The method that a recipe names, checked later."""
+    adapter = raw.get("adapter")
+    named = adapter.get("method") if isinstance(adapter, dict) else None
+    return named or AdapterSection.model_fields["method"].default
+
+
+def _leave_to_its_method(raw: dict[str, Any], settings: Sequence[str]) -> None:
+    """Take out what the file says for its own method, other than what the settings give."""
+    given = {setting.partition("=")[0] for setting in settings}
+    for section, key in _OF_ONE_METHOD:
+        values = raw.get(section)
+        if isinstance(values, dict) and not {section, f"{section}.{key}"} & given:
+            values.pop(key, None)
 
 
 class _RepeatedKeyError(yaml.YAMLError):
