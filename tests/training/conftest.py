@@ -54,13 +54,12 @@ def make_recipe(tmp_path: Path, backbone: Path, data: Path) -> MakeRecipe:
     def make(*settings: str, output: str = "run") -> Recipe:
         raw = {
             "backbone": str(backbone),
-            "adapter": {"method": "aurora", "rank": 4},
+            "adapter": {"method": "aurora"},
             "objective": {"queue": 6, "momentum": 0.9},
             "data": {"kind": "jsonl", "annotations": str(data), "media": str(data)},
             "training": {
                 "epochs": 3,
                 "batch_size": 4,
-                "learning_rate": 0.01,
                 "validations": 4,
                 "output": str(tmp_path / output),
             },
@@ -68,6 +67,7 @@ def make_recipe(tmp_path: Path, backbone: Path, data: Path) -> MakeRecipe:
         }
         path = tmp_path / "recipe.yaml"
         path.write_text(yaml.safe_dump(raw))
-        return load_recipe(str(path), settings)
+        # Set on the command line, so that they hold for whichever method is asked for there.
+        return load_recipe(str(path), ["adapter.rank=4", "training.learning_rate=0.01", *settings])
 
     return make
