@@ -14,7 +14,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from aurora_vl.tasks.video import frame_key_scale
+from aurora_vl.backbones.blip.frame_attention import frame_key_scale
 from golden_losses import retrieval_case, train3, vqa, vqa_video
 from golden_model import WIDTH, Golden, outputs_of
 

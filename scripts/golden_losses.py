@@ -10,9 +10,9 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from aurora_vl.tasks.question_answering import QuestionAnsweringTask, answer_losses, rank_answers
-from aurora_vl.tasks.retrieval import RetrievalTask
-from aurora_vl.tasks.variants import switches
+from aurora_vl.objectives.answering import QuestionAnsweringTask, answer_losses, rank_answers
+from aurora_vl.objectives.presets import switches
+from aurora_vl.objectives.retrieval import RetrievalTask
 from golden_model import DEC, RELEASED, Golden, Part, assembled, outputs_of, trained
 
 Tensors = dict[str, Tensor]

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from transformers import BlipConfig, PreTrainedModel
 
 import aurora_vl.tuner as tuner
-from aurora_vl.modeling.blip import BlipForQuestionAnswering, BlipForRetrieval
-from aurora_vl.tasks.question_answering import answering_backbone
-from aurora_vl.tasks.retrieval import backbone_of
-from aurora_vl.tasks.variants import Switches, switches
+from aurora_vl.backbones.blip.modeling import BlipForQuestionAnswering, BlipForRetrieval
+from aurora_vl.objectives.answering import answering_backbone
+from aurora_vl.objectives.presets import Switches, switches
+from aurora_vl.objectives.retrieval import backbone_of
 
 WIDTH, LAYERS, HEADS, RANK = 768, 2, 12, 8
 CLS, SEP, DEC, ENC = 101, 102, 198, 199

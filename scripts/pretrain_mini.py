@@ -28,12 +28,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import BlipConfig, PreTrainedTokenizerFast
 
-from aurora_vl.data.transforms import to_model_input
-from aurora_vl.data.world.drawing import draw, object_coverage
-from aurora_vl.data.world.grammar import caption
-from aurora_vl.data.world.pictograms import KINDS
-from aurora_vl.data.world.questions import questions
-from aurora_vl.data.world.scenes import (
+from aurora_vl.backbones.blip.modeling import BlipForQuestionAnswering, BlipForRetrieval
+from aurora_vl.data.synthetic.drawing import draw, object_coverage
+from aurora_vl.data.synthetic.grammar import caption
+from aurora_vl.data.synthetic.pictograms import KINDS
+from aurora_vl.data.synthetic.questions import questions
+from aurora_vl.data.synthetic.scenes import (
     COLORS,
     SIZES,
     Scene,
@@ -41,8 +41,8 @@ from aurora_vl.data.world.scenes import (
     sample_moving_scene,
     sample_scene,
 )
-from aurora_vl.data.world.wordpiece import ENCODER_TOKEN, SPECIAL_TOKENS, build_tokenizer
-from aurora_vl.modeling.blip import BlipForQuestionAnswering, BlipForRetrieval
+from aurora_vl.data.synthetic.wordpiece import ENCODER_TOKEN, SPECIAL_TOKENS, build_tokenizer
+from aurora_vl.data.transforms import to_model_input
 
 HELD_OUT_QUESTIONS = 2  # per picture
 PLACES = tuple(place((column, row)) for row in range(3) for column in range(3))

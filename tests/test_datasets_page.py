@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from command_line import run_in_process
 
-from aurora_vl.training.recipe import bundled_recipes
+from aurora_vl.recipes.recipe import bundled_recipes
 
 PAGE = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text()
 SHOWN = {

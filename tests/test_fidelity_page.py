@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from aurora_vl.comparison.rows import parse_rows
+from aurora_vl.comparison.method_rows import parse_rows
 from aurora_vl.comparison.study import make_study
-from aurora_vl.tasks.variants import Switches
-from aurora_vl.training.parameters import parameter_report
-from aurora_vl.training.recipe import Recipe, load_recipe
+from aurora_vl.objectives.presets import Switches
+from aurora_vl.recipes.recipe import Recipe, load_recipe
+from aurora_vl.training.parameter_report import parameter_report
 
 PAGE = (Path(__file__).parents[1] / "docs" / "fidelity.md").read_text(encoding="utf-8")
 

@@ -7,9 +7,9 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from aurora_vl.tasks.variants import Switches
-from aurora_vl.training.recipe import Recipe
-from aurora_vl.training.sections import Section
+from aurora_vl.objectives.presets import Switches
+from aurora_vl.recipes.recipe import Recipe
+from aurora_vl.recipes.sections import Section
 
 PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
 SWITCHES = {switch.name for switch in fields(Switches)}

@@ -6,7 +6,7 @@ Importing the package registers the method with PEFT.
 from __future__ import annotations
 
 from aurora_vl._version import __version__
-from aurora_vl.modeling.load import load, load_tokenizer
+from aurora_vl.backbones.blip.loading import load, load_tokenizer
 from aurora_vl.tuner.config import AuroraConfig
 from aurora_vl.tuner.registry import register
 

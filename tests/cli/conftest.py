@@ -10,8 +10,8 @@ import pytest
 from command_line import Aurora, OwnData, run_in_process, write_own_data
 from tiny_blip import save_backbone, tiny_config, tiny_tokenizer
 
+from aurora_vl.backbones.blip.modeling import BlipForRetrieval
 from aurora_vl.cli.options import LOGGER
-from aurora_vl.modeling.blip import BlipForRetrieval
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from command_line import Aurora, run_process
 
-from aurora_vl.data.world.files import write_picture, write_video
-from aurora_vl.data.world.scenes import Group, Scene
-from aurora_vl.data.world.spec import WorldSpec
+from aurora_vl.data.synthetic.files import write_picture, write_video
+from aurora_vl.data.synthetic.scenes import Group, Scene
+from aurora_vl.data.synthetic.spec import WorldSpec
 
 FLAT = WorldSpec(style="flat")
 STILL = Scene("snow", (Group("star", "red", "big", ((1, 1),)),), texture=1)

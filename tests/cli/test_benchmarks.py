@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from command_line import Aurora, Outcome
 
-from aurora_vl.data.world.writing import WorldFiles, WorldSpec, ensure_world
+from aurora_vl.data.synthetic.writing import WorldFiles, WorldSpec, ensure_world
 
 ANSWERING = {"accuracy"}
 BASELINES = {"majority_answer", "majority_answer_to_the_question", "blind"}

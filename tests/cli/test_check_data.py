@@ -7,8 +7,8 @@ import pytest
 from command_line import Aurora, OwnData
 from PIL import Image
 
-from aurora_vl.data.world.layouts import LAYOUTS
-from aurora_vl.data.world.writing import WorldSpec, ensure_world
+from aurora_vl.data.synthetic.layouts import LAYOUTS
+from aurora_vl.data.synthetic.writing import WorldSpec, ensure_world
 
 
 def test_whole_data(aurora: Aurora, own_data: OwnData) -> None:

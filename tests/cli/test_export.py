@@ -21,8 +21,8 @@ from without_us import ANSWERS, RETRIEVAL, call_theirs, run_without_us
 
 import aurora_vl
 from aurora_vl import AuroraConfig
+from aurora_vl.backbones.blip.modeling import BlipForQuestionAnswering, BlipForRetrieval
 from aurora_vl.data.transforms import ImageTransform, to_model_input
-from aurora_vl.modeling.blip import BlipForQuestionAnswering, BlipForRetrieval
 
 ENC = tiny_config().text_config.enc_token_id
 Changed = Callable[..., Path]

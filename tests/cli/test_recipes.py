@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from command_line import Aurora
 
-from aurora_vl.training.recipe import bundled_recipes, load_recipe
+from aurora_vl.recipes.recipe import bundled_recipes, load_recipe
 
 
 def test_bare_names_one_a_line(aurora: Aurora) -> None:

@@ -11,8 +11,8 @@ import pytest
 from command_line import Aurora, Outcome
 from videos import write_numbered
 
-from aurora_vl.data.world.writing import WorldFiles, WorldSpec, ensure_world
-from aurora_vl.modeling.blip import CrossKeys
+from aurora_vl.backbones.blip.modeling import CrossKeys
+from aurora_vl.data.synthetic.writing import WorldFiles, WorldSpec, ensure_world
 
 SMOKE = [
     "image_size=16",

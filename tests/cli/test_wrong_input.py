@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from command_line import Aurora, Outcome, OwnData
 
-from aurora_vl.benchmarking import jobs
 from aurora_vl.training import run
+from benchmarks import jobs
 
 
 def assert_sentence(outcome: Outcome, *named: str) -> None:

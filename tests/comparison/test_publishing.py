@@ -15,8 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from aurora_vl.comparison import result_tables
-from aurora_vl.comparison.charts import PAPER, Drawing
-from aurora_vl.comparison.pictures import (
+from aurora_vl.comparison.plots import (
     WIDE,
     mean_curve,
     score_by_size,
@@ -24,6 +23,7 @@ from aurora_vl.comparison.pictures import (
     validation_curves,
 )
 from aurora_vl.comparison.publishing import comparison_report, publish
+from aurora_vl.reporting.charts import PAPER, Drawing
 
 PICTURES = ("score-by-size", "score-by-time", "score-by-memory", "curves", "score-by-media")
 

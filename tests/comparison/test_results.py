@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from aurora_vl.comparison.method_rows import parse_rows
 from aurora_vl.comparison.results import gather_results
-from aurora_vl.comparison.rows import parse_rows
 from aurora_vl.comparison.study import Findings, make_study
 from aurora_vl.comparison.trials import Runs
 from aurora_vl.errors import UserError
-from aurora_vl.training.building import ParameterCount
-from aurora_vl.training.parameters import ParameterReport
+from aurora_vl.methods.parameter_count import ParameterCount
+from aurora_vl.training.parameter_report import ParameterReport
 
 
 def count(own: int, heads: int) -> ParameterCount:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from aurora_vl.comparison.rows import parse_rows
+from aurora_vl.comparison.method_rows import parse_rows
 from aurora_vl.comparison.study import Study, conduct, make_study
 from aurora_vl.errors import UserError
-from aurora_vl.training.kinds import KINDS
-from aurora_vl.training.recipe import Recipe
+from aurora_vl.recipes.recipe import Recipe
+from aurora_vl.training.tasks import KINDS
 
 
 def study(methods: str, *settings: str, out: Path = Path("out")) -> Study:

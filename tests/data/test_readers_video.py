@@ -9,7 +9,7 @@ import pytest
 
 from aurora_vl.data.readers import read_retrieval
 from aurora_vl.data.records import CaptionedMedia
-from aurora_vl.data.world.writing import WorldSpec, ensure_world
+from aurora_vl.data.synthetic.writing import WorldSpec, ensure_world
 from aurora_vl.errors import UserError
 
 

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from tiny_blip import COLOURS, THINGS, fill, tiny_config, tiny_tokenizer
 
+from aurora_vl.backbones.blip.modeling import BlipForQuestionAnswering
 from aurora_vl.data.records import QuestionRecord
 from aurora_vl.errors import UserError
 from aurora_vl.evaluation.answering import (
@@ -26,7 +27,6 @@ from aurora_vl.evaluation.answering import (
     unlisted_share,
 )
 from aurora_vl.evaluation.vqa_metric import exact_score
-from aurora_vl.modeling.blip import BlipForQuestionAnswering
 
 CANDIDATES = [f"{colour} {thing}" for colour in COLOURS for thing in THINGS] + COLOURS
 RANK = AnsweringPlan(candidates=CANDIDATES, top=99, batch_size=2)

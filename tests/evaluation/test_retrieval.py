@@ -22,7 +22,7 @@ from aurora_vl.data.text import clean_caption
 from aurora_vl.data.transforms import ImageTransform, to_model_input
 from aurora_vl.errors import UserError
 from aurora_vl.evaluation.retrieval import RetrievalResult, evaluate_retrieval
-from aurora_vl.tasks.retrieval import RetrievalSettings, RetrievalTask, backbone_of
+from aurora_vl.objectives.retrieval import RetrievalSettings, RetrievalTask, backbone_of
 
 CAPTIONS = [2, 0, 1, 3, 1, 0, 2]  # of each medium; some have none
 TOKENIZER = tiny_tokenizer()

@@ -13,14 +13,14 @@ from tiny_blip import COLOURS, SIZE, THINGS, tiny_model, tiny_tokenizer
 from torch import nn
 from videos import write_frames
 
+from aurora_vl.backbones.blip import matching
 from aurora_vl.data.records import CaptionedMedia
 from aurora_vl.data.text import clean_caption
 from aurora_vl.data.transforms import ImageTransform, to_model_input
 from aurora_vl.data.video import read_frames
 from aurora_vl.errors import UserError
-from aurora_vl.evaluation import matching
 from aurora_vl.evaluation.retrieval import RetrievalResult, evaluate_retrieval
-from aurora_vl.tasks.retrieval import backbone_of
+from aurora_vl.objectives.retrieval import backbone_of
 
 FRAMES = 3
 CAPTIONS = [2, 0, 1, 2, 1]

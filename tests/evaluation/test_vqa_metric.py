@@ -6,12 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aurora_vl.evaluation.vqa_metric import (
-    FULL_SCORE_ANSWERS,
-    exact_score,
-    normalised,
-    vqa_score,
-)
+from aurora_vl.evaluation.vqa_metric import FULL_SCORE_ANSWERS, exact_score, normalised, vqa_score
 
 NORMALISED = [
     # case, blanks, articles

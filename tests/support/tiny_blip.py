@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor, nn
 from transformers import BlipConfig, PreTrainedTokenizerFast
 
-from aurora_vl.modeling.blip import BlipForRetrieval
+from aurora_vl.backbones.blip.modeling import BlipForRetrieval
 from aurora_vl.tuner.config import AuroraConfig
 
 SIZE = 16

@@ -29,12 +29,12 @@ from tiny_blip import (
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from aurora_vl.backbones.blip.modeling import BlipForQuestionAnswering
 from aurora_vl.data.records import CaptionedMedia, QuestionRecord
 from aurora_vl.evaluation.answering import AnsweringPlan, answer_questions
 from aurora_vl.evaluation.retrieval import evaluate_retrieval
-from aurora_vl.modeling.blip import BlipForQuestionAnswering
-from aurora_vl.tasks.question_answering import AnsweringSettings, QuestionAnsweringTask
-from aurora_vl.tasks.retrieval import RetrievalSettings, RetrievalTask
+from aurora_vl.objectives.answering import AnsweringSettings, QuestionAnsweringTask
+from aurora_vl.objectives.retrieval import RetrievalSettings, RetrievalTask
 
 Case = tuple[str, str, float | None, int, bool, int]
 CASES: list[Case] = [  # method, ice, momentum, queue, videos instead of pictures, captions together

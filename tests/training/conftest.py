@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 from tiny_blip import COLOURS, THINGS, save_backbone
 
-from aurora_vl.training.recipe import Recipe, load_recipe
+from aurora_vl.recipes.recipe import Recipe, load_recipe
 
 MakeRecipe = Callable[..., Recipe]
 

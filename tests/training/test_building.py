@@ -14,19 +14,19 @@ from safetensors.torch import load_file, save_file
 from tiny_blip import batch, save_backbone
 from torch import nn
 
+from aurora_vl.backbones.blip.modeling import HEADS, BlipForQuestionAnswering
 from aurora_vl.data.augment import Augment
 from aurora_vl.errors import UserError
-from aurora_vl.modeling.blip import HEADS, BlipForQuestionAnswering
-from aurora_vl.tasks.retrieval import backbone_of
+from aurora_vl.methods.parameter_count import count_parameters
+from aurora_vl.objectives.retrieval import backbone_of
+from aurora_vl.recipes.recipe import Recipe
 from aurora_vl.training.building import (
     build_augment,
     build_model,
-    count_parameters,
     inner_backbone,
     load_adapter,
     save_adapter,
 )
-from aurora_vl.training.recipe import Recipe
 
 MakeRecipe = Callable[..., Recipe]
 

@@ -15,9 +15,9 @@ import torch
 import yaml
 from peft import PeftModel
 
+from aurora_vl.recipes.recipe import Recipe, load_recipe
 from aurora_vl.training.building import build_model, save_adapter
 from aurora_vl.training.model_card import TrainingFacts, model_card
-from aurora_vl.training.recipe import Recipe, load_recipe
 from aurora_vl.training.run import evaluate, train
 
 MakeRecipe = Callable[..., Recipe]

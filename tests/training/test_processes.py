@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from aurora_vl.errors import UserError
-from aurora_vl.training.recipe import Recipe, save_recipe
+from aurora_vl.recipes.recipe import Recipe, save_recipe
 from aurora_vl.training.run import evaluate, train
 from aurora_vl.training.trainer import STATE_FILE
 

@@ -17,9 +17,9 @@ from tiny_blip import batch, tiny_model
 from torch import nn
 
 from aurora_vl.errors import UserError
-from aurora_vl.tasks.retrieval import RetrievalSettings, RetrievalTask
+from aurora_vl.objectives.retrieval import RetrievalSettings, RetrievalTask
+from aurora_vl.recipes.recipe import Recipe
 from aurora_vl.training import run, trainer
-from aurora_vl.training.recipe import Recipe
 from aurora_vl.training.run import train
 from aurora_vl.training.trainer import (
     STATE_FILE,

@@ -21,12 +21,12 @@ from aurora_vl.data.datasets import RetrievalTrainSet
 from aurora_vl.data.transforms import ImageTransform, to_model_input
 from aurora_vl.errors import UserError
 from aurora_vl.evaluation.retrieval import RetrievalResult
-from aurora_vl.tasks.retrieval import RetrievalTask, backbone_of
+from aurora_vl.objectives.retrieval import RetrievalTask, backbone_of
+from aurora_vl.recipes.recipe import Recipe, load_recipe, save_recipe
 from aurora_vl.training import run
-from aurora_vl.training.kinds import retrieval as kind
-from aurora_vl.training.reading import read_data, read_splits
-from aurora_vl.training.recipe import Recipe, load_recipe, save_recipe
+from aurora_vl.training.recipe_data import read_data, read_splits
 from aurora_vl.training.run import evaluate, train
+from aurora_vl.training.tasks import retrieval as kind
 from aurora_vl.training.trainer import STATE_FILE, newest_checkpoint
 
 MakeRecipe = Callable[..., Recipe]

@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from aurora_vl import AuroraConfig
-from aurora_vl.modeling.blip import BlipForQuestionAnswering, BlipForRetrieval
+from aurora_vl.backbones.blip.modeling import BlipForQuestionAnswering, BlipForRetrieval
 
 Maps = list[tuple[int, int]]
 

@@ -12,7 +12,7 @@ from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import Tensor, nn
 
 from aurora_vl import AuroraConfig
-from aurora_vl.tuner import AuroraQueryGate, QuerySlot, algebra
+from aurora_vl.tuner import AuroraQueryGate, QuerySlot, functional
 from aurora_vl.tuner.gqt import GATE_NAMES
 
 
@@ -113,9 +113,9 @@ def test_the_gate_computes_its_formula(blip: Any, gqt: str) -> None:
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
     for causal in (False, True):
         if gqt == "released":
-            expected = algebra.query_shift(f, s, c, *used)
+            expected = functional.query_shift(f, s, c, *used)
         else:
-            expected = algebra.query_gate(f, s, *used, mask, causal)
+            expected = functional.query_gate(f, s, *used, mask, causal)
         assert torch.equal(gate(f, s, c, mask, causal), expected)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import BitsAndBytesConfig, BlipForImageTextRetrieval
 
 from aurora_vl import AuroraConfig
-from aurora_vl.modeling.blip import BlipForRetrieval
+from aurora_vl.backbones.blip.modeling import BlipForRetrieval
 
 pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: no 8 or 4 bit to test")
 pytestmark = [

@@ -30,7 +30,7 @@ from transformers import (
 )
 
 from aurora_vl import AuroraConfig
-from aurora_vl.modeling.blip import BlipForRetrieval
+from aurora_vl.backbones.blip.modeling import BlipForRetrieval
 from aurora_vl.tuner import AuroraLinear, AuroraQueryGate
 from aurora_vl.tuner.targets import DEFAULT_TARGETS
 

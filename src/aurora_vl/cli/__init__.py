@@ -1,1 +1,1 @@
-"""The command line: one thin file per command, put together in `main`."""
+"""The command line: one thin file for each command."""

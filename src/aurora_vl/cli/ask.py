@@ -41,7 +41,7 @@ def ask(
     quiet: Quiet = False,
 ) -> None:
     """Answer a question about a picture or a video."""
-    from aurora_vl.training.asking import answer_about
+    from aurora_vl.inference.asking import answer_about
 
     found = answer_about(media, question, backbone=backbone, adapter=adapter, answers=answers)
     if json:

@@ -13,7 +13,7 @@ import typer
 from aurora_vl.cli.options import Quiet, Verbose
 from aurora_vl.cli.show import show_table
 from aurora_vl.errors import UserError
-from aurora_vl.progress import console
+from aurora_vl.utils.progress import console
 
 _JOBS = ("train-step", "rerank", "inference", "data")
 _GROWTH = "growth"
@@ -61,14 +61,14 @@ def bench(
         raise UserError(f"there is no job {job!r}; choose one of {', '.join(jobs)}.")
     if json is not None:
         _require_writable(json)
-    from aurora_vl.benchmarking.jobs import run_jobs
-    from aurora_vl.training.recipe import write_text
+    from aurora_vl.utils.atomic import write_text
+    from benchmarks.jobs import run_jobs
 
     result = run_jobs([job] if job else _JOBS, backbone, repeats, memory=memory, part=part)
     if json is not None:
         write_text(json, encoder.dumps(result, indent=1) + "\n")
         if job == _GROWTH:
-            from aurora_vl.benchmarking.growth import draw_growth
+            from benchmarks.growth import draw_growth
 
             draw_growth(result["rows"], json.with_suffix(""))
     where = result["machine"]
@@ -87,7 +87,7 @@ def bench(
 
 def _require_writable(file: Path) -> None:
     """Refuse a file for the rows that could not be written when they are measured."""
-    from aurora_vl.training.recipe import require_writable
+    from aurora_vl.utils.atomic import require_writable
 
     if file.exists() and not file.is_file():  # renaming would put a file in a device's place too
         raise UserError(f"--json {file} is not a file; give another path.")

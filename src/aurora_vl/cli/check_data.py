@@ -9,7 +9,7 @@ import typer
 
 from aurora_vl.cli.options import AsJson, Quiet, RecipeName, Settings, Smoke, Verbose
 from aurora_vl.cli.show import show_json, show_table
-from aurora_vl.progress import progress_bar
+from aurora_vl.utils.progress import progress_bar
 
 if TYPE_CHECKING:
     from aurora_vl.data.check import DataReport
@@ -35,9 +35,9 @@ def check_data(
     chosen or score in full and a backbone that was trained on the data already.
     """
     from aurora_vl.data.check import check_splits
-    from aurora_vl.training.reading import read_splits
-    from aurora_vl.training.recipe import load_recipe
-    from aurora_vl.training.suitability import data_warnings
+    from aurora_vl.recipes.recipe import load_recipe
+    from aurora_vl.training.data_warnings import data_warnings
+    from aurora_vl.training.recipe_data import read_splits
 
     resolved = load_recipe(recipe, settings or (), smoke=smoke)
     splits = read_splits(resolved)

@@ -51,9 +51,9 @@ def compare(
     how many learning rates are tried for each method, comparison.parallel (1) how many runs go side
     by side. A failed run is named, the others' results are kept, and the exit status is 1.
     """
+    from aurora_vl.comparison.method_rows import parse_rows
     from aurora_vl.comparison.publishing import publish
     from aurora_vl.comparison.results import gather_results
-    from aurora_vl.comparison.rows import parse_rows
     from aurora_vl.comparison.study import conduct, make_study
 
     rows = parse_rows(methods)
@@ -75,7 +75,7 @@ def compare(
 def _show(results: Mapping[str, Any]) -> None:
     """The table by score, the columns that fit a terminal."""
     from aurora_vl.comparison.result_tables import by_score, difference, notes
-    from aurora_vl.comparison.tables import metric_label
+    from aurora_vl.reporting.tables import metric_label
 
     names = ("method", "own numbers", "learning rate", metric_label(results["primary"]))
     rows = [

@@ -40,7 +40,7 @@ def demo(
     Writes zero_shot.json, metrics.json, adapter/ and report.html. A folder that an earlier demo
     made is begun anew.
     """
-    from aurora_vl.comparison.demonstration import demonstrate
+    from aurora_vl.demo.demonstration import demonstrate
 
     result = demonstrate(out, task=task.value, seed=seed)
     show_change(result.before, result.after, "scores on the test data")

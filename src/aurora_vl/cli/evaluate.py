@@ -33,7 +33,7 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Score a recipe's test data, with an adapter or zero-shot."""
-    from aurora_vl.training.recipe import load_recipe
+    from aurora_vl.recipes.recipe import load_recipe
     from aurora_vl.training.run import evaluate as score
 
     resolved = load_recipe(recipe, settings or (), smoke=smoke)

@@ -54,7 +54,7 @@ def export(
     from transformers.utils.logging import disable_progress_bar
 
     from aurora_vl.errors import UserError
-    from aurora_vl.training.export import export_lora, export_merged
+    from aurora_vl.inference.export import export_lora, export_merged
 
     disable_progress_bar()  # one of its own for every file, under -q as well
     if to is Form.MERGED:
@@ -76,7 +76,7 @@ def export(
 
 def base_in_words(base: str | None, task: str) -> str:
     """Say what the base model is, and for the bundled one how others come by it."""
-    from aurora_vl.modeling.load import MINI
+    from aurora_vl.backbones.blip.loading import MINI
 
     if base is None:
         return "not recorded (--backbone names it)"

@@ -17,7 +17,7 @@ import typer
 
 from aurora_vl.cli.options import LOGGER
 from aurora_vl.errors import UserError
-from aurora_vl.progress import console
+from aurora_vl.utils.progress import console
 
 P = ParamSpec("P")
 _FAILED, _WRONG_INPUT, _INTERRUPTED = 1, 2, 130

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from aurora_vl.progress import console, is_main_process
+from aurora_vl.utils.progress import console, is_main_process
 
 LOGGER = "aurora_vl"
 _WARNINGS = "py.warnings"  # where captured warnings go

@@ -18,8 +18,8 @@ def params(
 
     Neither data nor weights are read: backbone=blip-base counts without a checkpoint.
     """
-    from aurora_vl.training.parameters import parameter_report
-    from aurora_vl.training.recipe import load_recipe
+    from aurora_vl.recipes.recipe import load_recipe
+    from aurora_vl.training.parameter_report import parameter_report
 
     resolved = load_recipe(recipe, settings or (), smoke=smoke)
     report = parameter_report(resolved)

@@ -7,7 +7,7 @@ from aurora_vl.cli.options import Quiet, Verbose
 
 def recipes(verbose: Verbose = False, quiet: Quiet = False) -> None:
     """List the bundled recipes."""
-    from aurora_vl.training.recipe import bundled_recipes
+    from aurora_vl.recipes.recipe import bundled_recipes
 
     for name in bundled_recipes():
         print(name)

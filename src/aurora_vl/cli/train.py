@@ -27,7 +27,7 @@ def train(
 
     Writes adapter/, metrics.json, recipe.yaml, logs and checkpoints to training.output.
     """
-    from aurora_vl.training.recipe import load_recipe
+    from aurora_vl.recipes.recipe import load_recipe
     from aurora_vl.training.run import train as tune
 
     resolved = load_recipe(recipe, settings or (), smoke=smoke)

@@ -1,1 +1,1 @@
-"""Comparing methods: statistics, tables, pictures and the report page."""
+"""Comparing methods on one task: trials, fingerprints, intervals, results and plots."""

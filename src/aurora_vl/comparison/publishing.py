@@ -14,8 +14,7 @@ from typing import Any
 from markupsafe import Markup
 
 from aurora_vl.comparison import result_tables
-from aurora_vl.comparison.charts import Drawing, page_svg, remove_pictures, save_pictures
-from aurora_vl.comparison.pictures import (
+from aurora_vl.comparison.plots import (
     WIDE,
     equal_data,
     mean_curve,
@@ -26,9 +25,10 @@ from aurora_vl.comparison.pictures import (
     series,
     validation_curves,
 )
-from aurora_vl.comparison.report import render
-from aurora_vl.comparison.tables import metric_label
-from aurora_vl.training.recipe import write_text
+from aurora_vl.reporting.charts import Drawing, page_svg, remove_pictures, save_pictures
+from aurora_vl.reporting.html import render
+from aurora_vl.reporting.tables import metric_label
+from aurora_vl.utils.atomic import write_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aurora_vl.comparison.pictures import equal_data, series
-from aurora_vl.comparison.tables import latex_table, markdown_table, metric_label
+from aurora_vl.comparison.plots import equal_data, series
+from aurora_vl.reporting.tables import latex_table, markdown_table, metric_label
 
 _MORE_METRICS = ("i2t_r1", "t2i_r1", "v2t_r1", "t2v_r1")
 _ABOUT = 1.5  # a factor

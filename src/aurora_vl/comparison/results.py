@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aurora_vl.comparison.bootstrap import paired_bootstrap
-from aurora_vl.comparison.items import item_scores
-from aurora_vl.comparison.rows import Row
+from aurora_vl.comparison.method_rows import Row
+from aurora_vl.comparison.per_item_scores import item_scores
 from aurora_vl.comparison.study import Findings
 from aurora_vl.comparison.trials import Trial
 from aurora_vl.errors import UserError
-from aurora_vl.training.kinds import kind_of
+from aurora_vl.training.tasks import kind_of
 
 _LIMIT, _EPOCHS = "data.limit", "training.epochs"
 

@@ -12,17 +12,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from aurora_vl.comparison.identity import short_digest
-from aurora_vl.comparison.rows import Row
-from aurora_vl.comparison.search import Choice, best_rate, candidate_rates
+from aurora_vl.comparison.fingerprints import short_digest
+from aurora_vl.comparison.method_rows import Row
+from aurora_vl.comparison.rate_search import Choice, best_rate, candidate_rates
 from aurora_vl.comparison.trials import Runs, Trial, TrialRunner
 from aurora_vl.errors import UserError
-from aurora_vl.training.kinds import KINDS, kind_of
-from aurora_vl.training.methods import METHODS
-from aurora_vl.training.parameters import ParameterReport, parameter_report
-from aurora_vl.training.reading import read_data
-from aurora_vl.training.recipe import Recipe, load_recipe
-from aurora_vl.training.sections import ComparisonSection
+from aurora_vl.methods import METHODS
+from aurora_vl.recipes.recipe import Recipe, load_recipe
+from aurora_vl.recipes.sections import ComparisonSection
+from aurora_vl.training.parameter_report import ParameterReport, parameter_report
+from aurora_vl.training.recipe_data import read_data
+from aurora_vl.training.tasks import KINDS, kind_of
 
 log = logging.getLogger(__name__)
 

@@ -29,11 +29,12 @@ from typing import Any
 
 import torch
 
-from aurora_vl.comparison.identity import Told, completed, name_of, short_digest, tell
-from aurora_vl.comparison.items import items_of, media_of, queries_of
+from aurora_vl.comparison.fingerprints import Told, completed, name_of, short_digest, tell
+from aurora_vl.comparison.per_item_scores import items_of, media_of, queries_of
 from aurora_vl.errors import UserError
-from aurora_vl.training.kinds import kind_of
-from aurora_vl.training.recipe import Recipe, save_recipe, write_text
+from aurora_vl.recipes.recipe import Recipe, save_recipe
+from aurora_vl.training.tasks import kind_of
+from aurora_vl.utils.atomic import write_text
 
 if sys.platform != "win32":
     import fcntl

@@ -1,1 +1,1 @@
-"""data of Aurora."""
+"""Records, media decoding, data sets, readers of annotation layouts, and generated data."""

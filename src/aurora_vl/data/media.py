@@ -18,14 +18,7 @@ from torch import Tensor
 
 from aurora_vl.data.images import open_image
 from aurora_vl.data.paths import VIDEO_ENDINGS
-from aurora_vl.data.records import (
-    CaptionedMedia,
-    MediaKind,
-    QuestionRecord,
-    R,
-    Record,
-    Splits,
-)
+from aurora_vl.data.records import CaptionedMedia, MediaKind, QuestionRecord, R, Record, Splits
 from aurora_vl.data.threads import mapped
 from aurora_vl.data.transforms import ImageTransform
 from aurora_vl.data.video import iter_frames

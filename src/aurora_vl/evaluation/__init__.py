@@ -1,1 +1,1 @@
-"""evaluation of Aurora."""
+"""Scores of retrieval and answering, and the metrics as pure functions."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from aurora_vl.backbones.blip.modeling import CrossKeys
 from aurora_vl.data.answers import answer_vocabulary, clean_answer, encode_answers
 from aurora_vl.data.collate import MAX_TOKENS
 from aurora_vl.data.datasets import MediaSet
@@ -24,9 +25,8 @@ from aurora_vl.data.text import QUESTION_WORDS, clean_question
 from aurora_vl.data.transforms import ImageTransform, to_model_input
 from aurora_vl.errors import UserError
 from aurora_vl.evaluation.vqa_metric import Metric
-from aurora_vl.modeling.blip import CrossKeys
-from aurora_vl.tasks.distributed import merged, own_rows
-from aurora_vl.tasks.question_answering import answer_losses, answering_backbone, rank_answers
+from aurora_vl.objectives.answering import answer_losses, answering_backbone, rank_answers
+from aurora_vl.utils.distributed import merged, own_rows
 
 Inference = Literal["rank", "generate"]
 Progress = Callable[[int, int], None]

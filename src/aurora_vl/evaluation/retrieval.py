@@ -18,17 +18,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from aurora_vl.backbones.blip.frame_attention import frame_key_scale
+from aurora_vl.backbones.blip.matching import match_texts
 from aurora_vl.data.collate import MAX_TOKENS
 from aurora_vl.data.datasets import MediaSet, caption_table
 from aurora_vl.data.records import CaptionedMedia
 from aurora_vl.data.transforms import ImageTransform, to_model_input
 from aurora_vl.errors import UserError
-from aurora_vl.evaluation.matching import match_texts
 from aurora_vl.evaluation.recall import ranks, retrieval_metrics
-from aurora_vl.evaluation.states import StoredStates
-from aurora_vl.tasks.distributed import gather_own, own_rows, sum_over_processes
-from aurora_vl.tasks.retrieval import backbone_of
-from aurora_vl.tasks.video import frame_key_scale
+from aurora_vl.inference.state_store import StoredStates
+from aurora_vl.objectives.retrieval import backbone_of
+from aurora_vl.utils.distributed import gather_own, own_rows, sum_over_processes
 
 Score = Literal["itm", "itm+itc"]
 

@@ -1,1 +1,1 @@
-"""training of Aurora."""
+"""Training runs from recipe to metrics: build, train, resume, write the results."""

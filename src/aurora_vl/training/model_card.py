@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from aurora_vl.modeling.load import Task
-from aurora_vl.training.methods import METHODS
-from aurora_vl.training.recipe import Recipe
+from aurora_vl.backbones.blip.loading import Task
+from aurora_vl.methods import METHODS
+from aurora_vl.recipes.recipe import Recipe
 
 _SETTINGS = ("task", "backbone", "image_size", "data", "evaluation", "scored_split")
 _PARTS = {"factors": "adapter numbers", "gates": "query gates", "heads": "heads"}

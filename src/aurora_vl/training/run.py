@@ -29,35 +29,29 @@ from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.integrations import TensorBoardCallback, is_tensorboard_available
 
 from aurora_vl._version import __version__
+from aurora_vl.backbones.gradient_checkpointing import recompute_layers
 from aurora_vl.data.media import require_media
 from aurora_vl.data.records import Splits
 from aurora_vl.errors import UserError
-from aurora_vl.modeling.recomputing import recompute_layers
-from aurora_vl.progress import progress_bar
-from aurora_vl.tasks.distributed import rank
+from aurora_vl.inference.settings import TrainedAt, stored_recipe, trained_at
+from aurora_vl.methods.parameter_count import ParameterCount, count_parameters, part_of
+from aurora_vl.recipes.recipe import Recipe, save_recipe
 from aurora_vl.training.building import (
-    ParameterCount,
     build_augment,
     build_model,
     build_tokenizer,
-    count_parameters,
     inner_backbone,
     load_adapter,
     own_rates,
-    part_of,
     save_adapter,
 )
-from aurora_vl.training.kinds import Outcome, kind_of
 from aurora_vl.training.model_card import TrainingFacts, write_card
-from aurora_vl.training.reading import read_data, read_trained_on, shortened
-from aurora_vl.training.recipe import Recipe, require_writable, save_recipe, write_text
-from aurora_vl.training.trained import TrainedAt, stored_recipe, trained_at
-from aurora_vl.training.trainer import (
-    AuroraTrainer,
-    StepProgress,
-    newest_checkpoint,
-    processes_of,
-)
+from aurora_vl.training.recipe_data import read_data, read_trained_on, shortened
+from aurora_vl.training.tasks import Outcome, kind_of
+from aurora_vl.training.trainer import AuroraTrainer, StepProgress, newest_checkpoint, processes_of
+from aurora_vl.utils.atomic import require_writable, write_text
+from aurora_vl.utils.distributed import rank
+from aurora_vl.utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
 

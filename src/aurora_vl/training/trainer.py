@@ -34,7 +34,7 @@ from transformers.trainer_utils import rotate_checkpoints
 from aurora_vl.data.augment import Augment
 from aurora_vl.data.transforms import to_model_input
 from aurora_vl.errors import UserError
-from aurora_vl.tasks.distributed import gather, rank, world_size
+from aurora_vl.utils.distributed import gather, rank, world_size
 
 log = logging.getLogger(__name__)
 STATE_FILE = "aurora_state.safetensors"

@@ -12,7 +12,7 @@ import torch
 from peft.tuners.tuners_utils import check_adapters_to_merge
 from torch import Tensor, nn
 
-from aurora_vl.tuner import algebra, start
+from aurora_vl.tuner import functional, initialization
 from aurora_vl.tuner.config import AuroraConfig
 from aurora_vl.tuner.layer import AuroraLayer
 from aurora_vl.tuner.query_slot import QuerySlot
@@ -57,7 +57,7 @@ class AuroraQueryGate(nn.Module, AuroraLayer):
     ) -> None:
         """Give the gate one more adapter with vectors of the given device and dtype."""
         for name in GATE_NAMES[config.gqt]:
-            vector = start.gate_vector(config, name, self.dim).to(device, dtype)
+            vector = initialization.gate_vector(config, name, self.dim).to(device, dtype)
             getattr(self, name)[adapter_name] = nn.Parameter(vector)
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
@@ -126,8 +126,10 @@ class AuroraQueryGate(nn.Module, AuroraLayer):
         ]
         if len(vectors) == len(_SELF_NAMES):
             scale, shift = vectors
-            return algebra.query_gate(layer_output, self_states, scale, shift, token_mask, causal)
-        return algebra.query_shift(layer_output, self_states, cross_states, *vectors)
+            return functional.query_gate(
+                layer_output, self_states, scale, shift, token_mask, causal
+            )
+        return functional.query_shift(layer_output, self_states, cross_states, *vectors)
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
         """Tell PEFT that a gate is no linear map: none with this adapter can be converted."""

@@ -16,7 +16,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from peft.utils import quantization_extra_repr, resolve_quantization_backend
 from torch import Tensor, nn
 
-from aurora_vl.tuner import algebra, start
+from aurora_vl.tuner import functional, initialization
 from aurora_vl.tuner.config import AuroraConfig
 from aurora_vl.tuner.layout import BlockLayout
 from aurora_vl.tuner.targets import is_mlp, is_vision
@@ -27,7 +27,7 @@ _HALVES = (torch.float16, torch.bfloat16)
 
 def _precast(x: Tensor) -> Tensor:
     """Cast once what autocast would cast for the frozen map and again for its update."""
-    if algebra.autocasting(x) and x.dtype != torch.float64:
+    if functional.autocasting(x) and x.dtype != torch.float64:
         return x.to(torch.get_autocast_dtype(x.device.type))
     return x
 
@@ -124,7 +124,7 @@ class MapSettings:
     Attributes:
         layout: widths and blocks.
         dropout: probability on the rank activations.
-        dropout_after_core: where it acts (`algebra.add_delta`).
+        dropout_after_core: where it acts (`functional.add_delta`).
         scaling: factor of the update.
     """
 
@@ -184,7 +184,7 @@ class AuroraLinear(nn.Module, AuroraLayer):
         )
         # The released code keeps fc1 and fc2's rows in one array, q, k, v and proj's in another.
         columns = 8 if is_mlp(key, config.mlp_modules) else 4 if is_vision(key) else 1
-        rows = start.modes(config, layout.out_blocks, layout.in_blocks, columns)
+        rows = initialization.modes(config, layout.out_blocks, layout.in_blocks, columns)
         core = shared["aurora_core"][adapter_name]
         device, _ = self._get_base_layer_device_and_dtype(self.get_base_layer())
         self.aurora_P[adapter_name] = nn.Parameter(rows.to(device or core.device, core.dtype))
@@ -205,7 +205,7 @@ class AuroraLinear(nn.Module, AuroraLayer):
         dtype = modes.dtype
         if dtype in _HALVES and modes.device.type == "cpu":  # slow and coarse there
             u, v, core, modes = u.float(), v.float(), core.float(), modes.float()
-        delta = algebra.delta_weight(u, v, core, modes, interleaved=settings.layout.interleaved)
+        delta = functional.delta_weight(u, v, core, modes, interleaved=settings.layout.interleaved)
         return (delta * settings.scaling).to(dtype)
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
@@ -285,9 +285,9 @@ class AuroraLinear(nn.Module, AuroraLayer):
     ) -> Tensor:
         settings = self.aurora_settings[adapter_name]
         u, v, core, modes = self.factors(adapter_name)
-        if not algebra.autocasting(x):
+        if not functional.autocasting(x):
             x = self._cast_input_dtype(x, modes.dtype)
-        return algebra.add_delta(
+        return functional.add_delta(
             result,
             x,
             u,

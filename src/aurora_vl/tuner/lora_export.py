@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from aurora_vl.errors import UserError
-from aurora_vl.tuner import algebra
+from aurora_vl.tuner import functional
 from aurora_vl.tuner.config import AuroraConfig, AuroraPeftType
 from aurora_vl.tuner.gqt import GATE_NAMES
 from aurora_vl.tuner.layout import BlockLayout
@@ -214,7 +214,7 @@ def _factors(adapter: AdapterFiles, name: str, layout: BlockLayout) -> tuple[Ten
             "adapter again."
         )
     u, v, core, modes = (adapter.tensors[key].to(torch.float64) for key in keys)
-    return algebra.low_rank_factors(u, v, core, modes, interleaved=layout.interleaved)
+    return functional.low_rank_factors(u, v, core, modes, interleaved=layout.interleaved)
 
 
 def _write_config(

@@ -19,7 +19,7 @@ from peft.utils import AuxiliaryTrainingWrapper, get_quantization_kwargs
 from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import Tensor, nn
 
-from aurora_vl.tuner import combine, start
+from aurora_vl.tuner import combine, initialization
 from aurora_vl.tuner.config import AuroraConfig
 from aurora_vl.tuner.gqt import AuroraQueryGate, QuerySlot
 from aurora_vl.tuner.layer import BASE_ROWS, AuroraLayer, AuroraLinear
@@ -260,9 +260,13 @@ class AuroraModel(BaseTuner):
         if adapter_name not in container:
             head, _, width = name.rpartition("_")
             if width == "core":
-                value = start.core(config)
+                value = initialization.core(config)
             else:
-                draw = start.factor_in if head.startswith("aurora_U") else start.factor_out
+                draw = (
+                    initialization.factor_in
+                    if head.startswith("aurora_U")
+                    else initialization.factor_out
+                )
                 value = draw(config, int(width))
             container[adapter_name] = nn.Parameter(value.to(device, dtype))
         return container

@@ -11,15 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from aurora_vl.data.readers import (
-    coco,
-    didemo,
-    jsonl,
-    msrvtt,
-    msrvtt_qa,
-    visual_genome,
-    vqav2,
-)
+from aurora_vl.data.readers import coco, didemo, jsonl, msrvtt, msrvtt_qa, visual_genome, vqav2
 from aurora_vl.data.readers.question_splits import SplitChoice
 from aurora_vl.data.records import CaptionedMedia, QuestionRecord, Splits
 from aurora_vl.errors import UserError

@@ -9,14 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from aurora_vl.data.readers.files import (
-    Entry,
-    as_list,
-    as_object,
-    is_there,
-    question_of,
-    read_json,
-)
+from aurora_vl.data.readers.files import Entry, as_list, as_object, is_there, question_of, read_json
 from aurora_vl.data.readers.vqav2_blip import VqaFiles, answer_list, identity_of
 from aurora_vl.data.records import QuestionRecord
 from aurora_vl.errors import UserError

@@ -1,0 +1,184 @@
+"""What each change gives: our training step, and our re-ranking, with one of them undone at a time.
+
+Ratios are against the form with every change in force, so that a gain reads as a number above 1.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aurora_vl.backbones.blip.modeling import RetrievalOutput, TextRun
+from aurora_vl.errors import UserError
+from aurora_vl.objectives.retrieval import RetrievalTask, backbone_of
+from aurora_vl.tuner.layer import AuroraLinear
+from benchmarks import rerank, train_step
+from benchmarks.measuring import Row, rows_of, time_in_turn
+from benchmarks.memory import peaks_of
+from benchmarks.operations import GIGA, counting
+from benchmarks.plain import pad
+from benchmarks.setup import BASE, Setup
+
+JOB = "changes"
+OURS = train_step.OURS
+BFLOAT16 = train_step.BFLOAT16
+PADDED = "captions of 35 tokens"
+KEYS_PER_PAIR = "keys and values for every pair"
+EVERY_TOKEN = "every token in the last layers"
+OWN_MEMORY = "updates in memory of their own"
+EVERY_NUMBER = "every number averaged"
+CAST_AGAIN = "weights cast in every pass, bfloat16"
+COMPILED = "layers compiled"
+CONTENDERS = (
+    *(OURS, PADDED, KEYS_PER_PAIR, EVERY_TOKEN, OWN_MEMORY, EVERY_NUMBER),
+    *(BFLOAT16, CAST_AGAIN),
+)
+_KEPT, _AGAIN = "states kept", "encoded again"
+_MOMENTUM_STEP = 0.005
+_VARIANTS = 64  # of a layer: with and without gradients, with one source or two, first token alone
+_VISION_FIRST_ONLY, _TEXT_FIRST_ONLY = 1, 2  # its place among the arguments of a layer
+
+
+class _KeysPerPair(RetrievalTask):
+    """Each of the 3B pairs computes its picture's keys and values."""
+
+    def _runs(self, live: RetrievalOutput, texts: Tensor, media: Tensor) -> tuple[TextRun, ...]:
+        return (TextRun(len(texts), self.backbone.cross_keys(live.image_states[media])),)
+
+
+def build(name: str, setup: Setup) -> RetrievalTask:
+    """A contender's task; some are undone in `batch_of` or `contender`."""
+    ours = BFLOAT16 if name == BFLOAT16 else OURS
+    kind = _KeysPerPair if name == KEYS_PER_PAIR else RetrievalTask
+    task = train_step.build(ours, setup, kind=kind)
+    assert isinstance(task, RetrievalTask)
+    if name == EVERY_TOKEN:
+        for layer, place in _layers(task):
+            layer.register_forward_pre_hook(_without_first_only(place))
+    elif name == OWN_MEMORY:
+        for module in task.modules():
+            if isinstance(module, AuroraLinear):  # somebody else may see the map's output
+                module.base_layer.register_forward_hook(lambda *_: None)
+    elif name == COMPILED:
+        torch._dynamo.config.recompile_limit = _VARIANTS
+        for layer, _ in _layers(task):
+            layer.compile()
+    return task
+
+
+def batch_of(name: str, setup: Setup) -> dict[str, Tensor]:
+    """A contender's batch."""
+    batch = setup.pairs()
+    if name == PADDED:
+        ids, mask = pad(batch["input_ids"], batch["attention_mask"])
+        batch |= {"input_ids": ids, "attention_mask": mask}
+    return batch
+
+
+def contender(name: str, setup: Setup) -> Callable[[], object]:
+    """One training step of a contender, to be called again and again."""
+    task = build(name, setup)
+    step = train_step.stepping(task, batch_of(name, setup), half=name in (BFLOAT16, CAST_AGAIN))
+    if name != EVERY_NUMBER:
+        return step
+    averaged = copy.deepcopy(task.model)
+
+    def with_second_model() -> None:
+        step()
+        with torch.no_grad():
+            for average, live in zip(averaged.parameters(), task.model.parameters(), strict=True):
+                average.lerp_(live, _MOMENTUM_STEP)
+
+    return with_second_model
+
+
+def steps(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
+    """Training steps."""
+    seconds = time_in_turn(
+        {name: contender(name, setup) for name in CONTENDERS}, repeats, setup.torch_device
+    )
+    countable = setup.backbone == BASE
+    return rows_of(
+        JOB,
+        seconds,
+        reference=OURS,
+        peak_mb=peaks_of(JOB, CONTENDERS, setup)[0] if memory else None,
+        gflop={name: _counted(name, setup) for name in CONTENDERS} if countable else None,
+        precision={BFLOAT16: "bfloat16", CAST_AGAIN: "bfloat16"},
+    )
+
+
+def compiled(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
+    """A training step with every layer under torch.compile, captions always of one length.
+
+    Its peak would be the compiler's and is not measured.
+
+    Raises:
+        UserError: there is no C++ compiler, which a CPU needs.
+    """
+    if setup.torch_device.type == "cpu" and shutil.which("c++") is None:
+        raise UserError("torch.compile needs a C++ compiler (c++) here; install one, such as g++.")
+    both = {name: contender(name, setup) for name in (OURS, COMPILED)}
+    seconds = time_in_turn(both, repeats, setup.torch_device)
+    return rows_of(f"{JOB} by compiling", seconds, reference=OURS)
+
+
+def reranking(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
+    """A picture encoded and met with its candidates, its states kept or computed once more."""
+    if setup.backbone == BASE:
+        setup = replace(setup, image_size=rerank.SIZES[0])
+    match = rerank.contenders(setup, rerank.CANDIDATES, plain_candidates=1)[rerank.OURS]
+    backbone = backbone_of(setup.with_aurora(start=False))
+    pixels = setup.pairs(1)["pixel_values"]
+
+    def form(times: int) -> Callable[[], object]:
+        @torch.inference_mode()
+        def run() -> Tensor:
+            for _ in range(times):
+                backbone.encode_image(pixels)
+            return match()
+
+        return run
+
+    forms = {_KEPT: form(1), _AGAIN: form(2)}
+    gflop = {}
+    for name, run in forms.items():
+        with counting() as counter:
+            run()
+        gflop[name] = counter.get_total_flops() / GIGA
+    seconds = time_in_turn(forms, repeats, setup.torch_device)
+    return rows_of(f"{JOB} of re-ranking", seconds, reference=_KEPT, gflop=gflop)
+
+
+PARTS: dict[str, Callable[..., list[Row]]] = {
+    "steps": steps,
+    "reranking": reranking,
+    "compiled": compiled,
+}
+
+
+def _layers(task: RetrievalTask) -> Iterator[tuple[nn.Module, int]]:
+    """The layers of both encoders, and where they are told that the first token is enough."""
+    for layer in task.backbone.vision_model.encoder.layers:
+        yield layer, _VISION_FIRST_ONLY
+    for layer in task.backbone.text_encoder.encoder.layer:
+        yield layer, _TEXT_FIRST_ONLY
+
+
+def _without_first_only(place: int) -> Callable[..., Any]:
+    def hook(_module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (*arguments[:place], False, *arguments[place + 1 :])
+
+    return hook
+
+
+def _counted(name: str, setup: Setup) -> float:
+    with torch.device("meta"):
+        task = build(name, replace(setup, device="meta"))
+    return train_step.counted(task, batch_of(name, setup))

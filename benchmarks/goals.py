@@ -1,0 +1,119 @@
+"""What the numbers are to reach on BLIP-base (docs/performance.md), and whether they do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from benchmarks.measuring import Row, ratio_interval
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One number and its limit.
+
+    Attributes:
+        name: what it is.
+        row: the row it is taken from.
+        limit: in the number's own unit.
+        base: the row it is divided by; None for the number itself.
+        of: seconds (ratios are taken within each repeat), peak_mb or difference.
+        must: be at most or at least the limit, or have an interval that contains it.
+    """
+
+    name: str
+    row: str
+    limit: float
+    base: str | None = None
+    of: Literal["seconds", "peak_mb", "difference"] = "seconds"
+    must: Literal["at most", "at least", "contain"] = "at most"
+
+    def value(self, row: Row, base: Row | None) -> tuple[float, float, float] | None:
+        """The number and its 95 % interval, where it has one; None where it was not measured."""
+        if self.of == "seconds":
+            return ratio_interval(row.seconds, (1.0,) if base is None else base.seconds)
+        number = getattr(row, self.of)
+        divisor = 1.0 if base is None else getattr(base, self.of)
+        return None if number is None or divisor is None else (number / divisor,) * 3
+
+    def met(self, value: float, low: float, high: float) -> bool:
+        """Whether the limit holds."""
+        if self.must == "contain":
+            return low <= self.limit <= high
+        return value <= self.limit if self.must == "at most" else value >= self.limit
+
+
+_STEP, _PLAIN_STEP = "train-step: aurora", "train-step: plain"
+GOALS = (
+    Goal("training step by the plain form's", _STEP, 0.68, _PLAIN_STEP),
+    Goal("the same without the momentum pass", f"{_STEP} without momentum", 0.50, _PLAIN_STEP),
+    Goal("the same in bfloat16, with it", f"{_STEP} in bfloat16", 0.42, _PLAIN_STEP),
+    Goal("its peak memory by the plain form's", _STEP, 0.50, _PLAIN_STEP, of="peak_mb"),
+    Goal("training step by LoRA's", _STEP, 1.05, "train-step: lora"),
+    Goal("its losses less the plain form's", _STEP, 1e-5, of="difference"),
+    *(
+        goal
+        for size, faster in ((384, 5.0), (224, 3.5))
+        for row in [f"rerank at {size} px"]
+        for goal in (
+            Goal(
+                f"pairs a second by the plain loop's, {size} px",
+                f"{row}: plain",
+                faster,
+                f"{row}: aurora",
+                must="at least",
+            ),
+            Goal(
+                f"scores less the plain loop's, {size} px", f"{row}: aurora", 1e-4, of="difference"
+            ),
+        )
+    ),
+    Goal(
+        "peak memory, gallery of 500 by 50",
+        "gallery of 500: aurora",
+        1.10,
+        "gallery of 50: aurora",
+        of="peak_mb",
+    ),
+    Goal("merged by frozen", "inference: merged", 1.00, "inference: frozen", must="contain"),
+    Goal("unmerged by frozen", "inference: unmerged", 1.10, "inference: frozen"),
+    Goal("switch between two adapters, seconds", "inference: switch of adapters", 0.020),
+    Goal(
+        "decoding a picture by training on it",
+        "data: decoding, 2 workers",
+        1.0,
+        "data: training step",
+    ),
+    Goal(
+        "reading a frame of a video by training on a picture",
+        "data: seeking, key frame every 10 s",
+        1.0,
+        "data: training step",
+    ),
+)
+
+
+def judge(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """What became of the goals whose rows were measured.
+
+    Returns:
+        objects of name, value, low, high, must, limit and met.
+    """
+    known = {row.name: row for row in rows}
+    verdicts = []
+    for goal in GOALS:
+        if goal.row not in known or (goal.base is not None and goal.base not in known):
+            continue
+        found = goal.value(known[goal.row], known[goal.base] if goal.base else None)
+        if found is not None:
+            verdicts.append(
+                {
+                    "name": goal.name,
+                    **dict(zip(("value", "low", "high"), found)),
+                    "must": goal.must,
+                    "limit": goal.limit,
+                    "met": goal.met(*found),
+                }
+            )
+    return verdicts

@@ -1,0 +1,213 @@
+"""Re-ranking: media with their candidate captions, keys once a medium against once a pair.
+
+Seconds a pair are measured on one medium with its candidates, the scores and the order of both
+forms compared; how memory grows, on whole evaluations of galleries of two sizes.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from aurora_vl.backbones.blip.frame_attention import frame_key_scale
+from aurora_vl.backbones.blip.loading import MINI, load_tokenizer
+from aurora_vl.backbones.blip.matching import match_texts
+from aurora_vl.data.collate import MAX_TOKENS
+from aurora_vl.data.datasets import MediaSet, caption_table
+from aurora_vl.data.records import CaptionedMedia
+from aurora_vl.data.transforms import ImageTransform, to_model_input
+from aurora_vl.evaluation.retrieval import evaluate_retrieval
+from aurora_vl.objectives.retrieval import backbone_of
+from benchmarks import plain
+from benchmarks.measuring import Row, rows_of, time_in_turn
+from benchmarks.memory import peaks_of
+from benchmarks.operations import GIGA, counting
+from benchmarks.setup import BASE, Setup, captions
+
+JOB = "rerank"
+GALLERY_JOB = "gallery"
+PLAIN, OURS = "plain", "aurora"
+SIZES = (384, 224)
+CANDIDATES = 128
+FRAMES = 8
+PLAIN_VIDEO_CANDIDATES = 16
+GALLERIES = (50, 500)
+TOLERANCE = 1e-4
+_BATCH = 8
+_COLOURS = ("red", "green", "blue", "black", "white", "yellow")
+
+
+def contenders(
+    setup: Setup, candidates: int, media: int = 1, *, plain_candidates: int | None
+) -> dict[str, Callable[[], Tensor]]:
+    """Both forms of the second stage: each call gives matching logits (media, candidates).
+
+    Args:
+        setup: sizes; with `frames` the media are videos, whose keys are scaled for each text.
+        candidates: captions of each medium.
+        media: how many.
+        plain_candidates: so many of them for the plain form, which takes long; None for all.
+    """
+    model = setup.with_aurora(start=False)
+    backbone = backbone_of(model)
+    generator = torch.Generator().manual_seed(3)
+    ids, mask = captions(candidates, setup.config().text_config.vocab_size, generator)
+    lengths = mask.sum(1)
+    ids, mask = ids.to(setup.torch_device), mask.to(setup.torch_device)
+    scales: Sequence[Tensor | None] = [None] * media
+    with torch.inference_mode():
+        states = backbone.encode_image(setup.pairs(media)["pixel_values"])[0]
+        if setup.frames:
+            frames = backbone.frame_features(states, setup.frames)  # (M, T, D)
+            similarity = backbone.encode_text(ids, mask)[1] @ frames.transpose(1, 2)
+            scales = [frame_key_scale(each, states.shape[1]) for each in similarity]
+
+    @torch.inference_mode()
+    def ours() -> Tensor:
+        pairs = zip((backbone.cross_keys(state[None]) for state in states), scales)
+        return torch.stack(
+            [match_texts(backbone, cross, ids, mask, lengths, scale) for cross, scale in pairs]
+        )
+
+    few = torch.arange(plain_candidates or candidates, device=ids.device).expand(media, -1)
+    few_scales = [scale[: few.shape[1]] for scale in scales if scale is not None]
+    plain_scales = torch.stack(few_scales) if few_scales else None
+
+    @torch.inference_mode()
+    def theirs() -> Tensor:
+        return plain.rerank(model, states, ids, mask, few, plain_scales).double().cpu()
+
+    return {PLAIN: theirs, OURS: ours}
+
+
+def difference(ours: Tensor, theirs: Tensor) -> tuple[float, int]:
+    """Compare two forms' scores (M, K).
+
+    Returns:
+        the largest difference, and how many neighbours in one form's order the other, within twice
+        the tolerance, has the other way round.
+
+    Raises:
+        RuntimeError: scores differ by more than `TOLERANCE`, or the order beyond that.
+    """
+    worst = float((ours - theirs).abs().max())
+    rises = ours.gather(1, theirs.argsort(1, descending=True)).diff(dim=1)
+    if worst > TOLERANCE or float(rises.max()) > 2 * TOLERANCE:
+        raise RuntimeError(
+            f"re-ranking differs from the plain loop by {worst:.1e}, {float(rises.max()):.1e}"
+        )
+    return worst, int((rises > 0).sum())
+
+
+def pictures(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
+    """Seconds a pair at each image size."""
+    sizes = SIZES if setup.backbone == BASE else (setup.config().vision_config.image_size,)
+    return [
+        row
+        for size in sizes
+        for row in _pair_rows(f"{JOB} at {size} px", replace(setup, image_size=size), repeats)
+    ]
+
+
+def videos(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
+    """Seconds a frame-aware pair; the plain loop meets a part of the candidates."""
+    job = f"{JOB} of videos of {FRAMES} frames"
+    return _pair_rows(job, replace(setup, frames=FRAMES), repeats, PLAIN_VIDEO_CANDIDATES)
+
+
+def galleries(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
+    """Peak memory and time of one whole evaluation by the gallery's size."""
+    if not memory:
+        return []
+    return [row for items in GALLERIES for row in _gallery_rows(replace(setup, items=items))]
+
+
+def _pair_rows(
+    job: str, setup: Setup, repeats: int, plain_candidates: int | None = None
+) -> list[Row]:
+    """Both forms' seconds and operations a pair, after a comparison of their scores."""
+    forms = contenders(setup, CANDIDATES, plain_candidates=plain_candidates)
+    scores, gflop = {}, {}
+    for name, form in forms.items():
+        with counting() as counter:
+            scores[name] = form()
+        gflop[name] = counter.get_total_flops() / GIGA / scores[name].numel()
+    few = scores[PLAIN].shape[1]
+    worst, turned = difference(scores[OURS][:, :few], scores[PLAIN])
+    ranking = "same ranking" if turned == 0 else f"{turned} near-ties turned round"
+    timed = time_in_turn(forms, repeats, setup.torch_device)
+    seconds = {name: [t / scores[name].numel() for t in timed[name]] for name in forms}
+    return rows_of(
+        job,
+        seconds,
+        reference=PLAIN,
+        items=dict.fromkeys(forms, 1),
+        gflop=gflop,
+        difference={OURS: worst},
+        remark={OURS: ranking},
+    )
+
+
+def contender(name: str, setup: Setup) -> Callable[[], object]:
+    """A whole evaluation of a gallery of `setup.items` pictures, one candidate a query."""
+    model = setup.with_aurora(start=False)
+
+    def ours() -> object:
+        with _gallery(setup) as records:
+            tokenizer = load_tokenizer(MINI)
+            return evaluate_retrieval(model, tokenizer, records, rerank=1, batch_size=_BATCH)
+
+    def theirs() -> object:
+        with _gallery(setup) as records:
+            return _plain_evaluation(setup, backbone_of(model), records)
+
+    return ours if name == OURS else theirs
+
+
+@torch.inference_mode()
+def _plain_evaluation(
+    setup: Setup, backbone: torch.nn.Module, records: list[CaptionedMedia]
+) -> Tensor:
+    """The published loop: the states of all pictures are kept until the last pair is scored."""
+    model = backbone_of(backbone)
+    encoded = load_tokenizer(MINI)(
+        caption_table(records)[0], padding=True, truncation=True, max_length=MAX_TOKENS,
+        return_tensors="pt",
+    )  # fmt: skip
+    ids, mask = (encoded[k].to(setup.torch_device) for k in ("input_ids", "attention_mask"))
+    media = MediaSet(records, ImageTransform(model.config.vision_config.image_size))
+    batches = torch.utils.data.DataLoader(media, _BATCH)
+    states = torch.cat(
+        [plain.image_states(model, to_model_input(batch.to(ids.device))) for batch in batches]
+    )
+    own = torch.arange(len(records), device=ids.device)[:, None]
+    return plain.rerank(model, states, ids, mask, own)
+
+
+@contextmanager
+def _gallery(setup: Setup) -> Iterator[list[CaptionedMedia]]:
+    """Pictures of noise on disk, one caption each."""
+    rng = np.random.default_rng(4)
+    with tempfile.TemporaryDirectory() as folder:
+        records = []
+        for index in range(setup.items):
+            path = Path(folder) / f"{index}.jpg"
+            Image.fromarray(rng.integers(256, size=(64, 64, 3), dtype=np.uint8)).save(path)
+            # All different: of equal ones a large gallery would give one picture more at a time.
+            caption = f"a {_COLOURS[index % len(_COLOURS)]} dog {index:03d}"
+            records.append(CaptionedMedia(str(index), path, "image", (caption,)))
+        yield records
+
+
+def _gallery_rows(setup: Setup) -> list[Row]:
+    """One timed evaluation of each form with its peak memory."""
+    peaks, seconds = peaks_of(GALLERY_JOB, (PLAIN, OURS), setup, runs=1)
+    return rows_of(f"{GALLERY_JOB} of {setup.items}", seconds, reference=PLAIN, peak_mb=peaks)

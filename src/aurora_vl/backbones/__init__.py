@@ -1,0 +1,1 @@
+"""Families of vision-language backbones behind one seam: load, encode, match, answer."""

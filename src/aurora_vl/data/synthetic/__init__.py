@@ -1,0 +1,1 @@
+"""The generated world: scenes, drawings, captions, questions, in every benchmark's file layout."""

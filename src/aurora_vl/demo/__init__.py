@@ -1,0 +1,1 @@
+"""`aurora demo`: generated data, scores before and after tuning, and the report."""

@@ -1,0 +1,1 @@
+"""Using a backbone with its adapters: encode, match, answer, and export to other tools."""

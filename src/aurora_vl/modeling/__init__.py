@@ -1,1 +1,0 @@
-"""modeling of Aurora."""

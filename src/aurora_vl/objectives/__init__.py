@@ -1,0 +1,1 @@
+"""Training losses: contrastive with matching, answer likelihood, momentum copy, presets."""

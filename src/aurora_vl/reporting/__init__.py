@@ -1,0 +1,1 @@
+"""Tables, charts and HTML that the command line, demo, comparison and benchmarks share."""

@@ -1,0 +1,79 @@
+"""`variant: released` from the recipe to what is trained, how it learns and how it is scored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import yaml
+from command_line import run_in_process
+from safetensors import safe_open
+
+from aurora_vl.data.records import Splits
+from aurora_vl.objectives.answering import QuestionAnsweringTask
+from aurora_vl.objectives.presets import Variant, switches
+from aurora_vl.objectives.retrieval import RetrievalTask
+from aurora_vl.recipes.recipe import Recipe
+from aurora_vl.training.building import build_model
+from aurora_vl.training.tasks import kind_of
+from aurora_vl.training.tasks.answering import answering_plan
+
+MakeRecipe = Callable[..., Recipe]
+SMALL = (
+    *("data.world.train=6", "data.world.val=2", "data.world.test=3", "evaluation.rerank=2"),
+    *("training.epochs=1", "training.batch_size=4", "training.validations=1"),
+)
+TASKS = ("demo-retrieval", "demo-video-retrieval", "demo-vqa", "demo-video-qa")
+
+
+@pytest.mark.parametrize("recipe", TASKS)
+def test_every_task_trains_and_scores_as_released(recipe: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    settings = (f"data.annotations={tmp_path / 'world'}", f"training.output={run}", *SMALL)
+    trained = run_in_process("train", recipe, "variant=released", *settings)
+    assert trained.status == 0, trained.err
+    written = yaml.safe_load((run / "recipe.yaml").read_text())
+    held = {**written["adapter"], **written["objective"], **written["evaluation"]}
+    expected = asdict(switches("released"))
+    assert {name: held[name] for name in expected} == expected
+    config = json.loads((run / "adapter" / "adapter_config.json").read_text())
+    chosen = switches("released").adapter()
+    assert {name: config[name] for name in chosen} == chosen
+    with safe_open(run / "adapter" / "adapter_model.safetensors", "pt") as file:
+        heads = {name.split(".")[2] for name in file.keys() if "aurora" not in name}  # noqa: SIM118
+    assert heads == ({"vision_proj", "itm_head"} if "retrieval" in recipe else set())
+    again = run_in_process("evaluate", run / "recipe.yaml", "--adapter", run / "adapter", "--json")
+    assert again.status == 0, again.err
+    assert again.json["metrics"] == json.loads((run / "metrics.json").read_text())["metrics"]
+
+
+@pytest.mark.parametrize("variant", ["mended", "released"])
+def test_retrieval_learns_by_the_switches(make_recipe: MakeRecipe, variant: Variant) -> None:
+    recipe = make_recipe(f"variant={variant}")
+    task = kind_of(recipe).module(recipe, build_model(recipe), items=13, epoch_steps=4)
+    assert isinstance(task, RetrievalTask)
+    found, chosen = task.settings, switches(variant)
+    for name in ("ice", "float32_targets", "count_empty_slots", "warm_momentum", "frame_aware"):
+        assert getattr(found, name) == getattr(chosen, name), name
+    assert bool(found.live) == chosen.live_factors
+    without = make_recipe(f"variant={variant}", "objective.frame_aware=false")
+    task = kind_of(without).module(without, build_model(without), items=13, epoch_steps=4)
+    assert isinstance(task, RetrievalTask)
+    assert task.settings.frame_aware is False
+
+
+@pytest.mark.parametrize(("variant", "smoothing"), [("mended", 0.1), ("released", 0.0)])
+def test_answering_learns_and_answers_by_the_switches(
+    make_recipe: MakeRecipe, variant: Variant, smoothing: float
+) -> None:
+    settings = ("task=video-qa", "backbone=mini", "evaluation.inference=generate")
+    recipe = make_recipe(f"variant={variant}", *settings)
+    task = kind_of(recipe).module(recipe, build_model(recipe), items=13, epoch_steps=4)
+    assert isinstance(task, QuestionAnsweringTask)
+    assert task.settings.label_smoothing == smoothing
+    assert task.settings.divide_by_frames == (variant == "released")
+    plan = answering_plan(recipe, Splits([], [], []))
+    assert plan.attend_padding == (variant == "released")
