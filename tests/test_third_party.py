@@ -8,7 +8,13 @@ from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-_WORDS = {"apache": "Apache", "mit": "MIT", "bsd": "BSD", "python software": "Python Software"}
+_WORDS = {
+    "apache": "Apache",
+    "mit": "MIT",
+    "bsd": "BSD",
+    "isc": "ISC",
+    "python software": "Python Software",
+}
 
 
 def declared() -> dict[str, str]:
