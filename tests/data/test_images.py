@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aurora_vl.data.images import MAX_PIXELS, open_image
+from aurora_vl.data.images import MAX_PIXELS, open_picture
 from aurora_vl.errors import UserError
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -47,7 +47,7 @@ def test_lossless_formats_keep_their_colours(tmp_path: Path, suffix: str) -> Non
     if suffix == "ico":
         options = {"sizes": [(40, 20)]}
     quadrants().save(path, **options)
-    assert_quadrants(open_image(path))
+    assert_quadrants(open_picture(path))
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "webp", "avif"])
@@ -59,23 +59,23 @@ def test_lossy_formats_keep_their_colours_nearly(tmp_path: Path, suffix: str) ->
             pytest.skip("this Pillow was built without AVIF")
     path = tmp_path / f"a.{suffix}"
     quadrants().save(path, quality=95)
-    assert_quadrants(open_image(path), tolerance=8)
+    assert_quadrants(open_picture(path), tolerance=8)
 
 
 def test_the_content_decides_and_not_the_suffix(tmp_path: Path) -> None:
     path = tmp_path / "really_a_png.jpg"
     quadrants().save(path, format="PNG")
-    assert_quadrants(open_image(path))
+    assert_quadrants(open_picture(path))
     bare = tmp_path / "no_suffix"
     quadrants().save(bare, format="PNG")
-    assert_quadrants(open_image(str(bare)))
+    assert_quadrants(open_picture(str(bare)))
 
 
 def test_transparency_lies_on_white(tmp_path: Path) -> None:
     image = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
     image.putpixel((1, 0), (200, 0, 0, 128))
     image.save(tmp_path / "a.png")
-    opened = open_image(tmp_path / "a.png")
+    opened = open_picture(tmp_path / "a.png")
     assert opened.mode == "RGB"
     assert opened.getpixel((0, 0)) == WHITE
     red, green, blue = opened.getpixel((1, 0))  # half of it over white
@@ -86,7 +86,7 @@ def test_grey_with_alpha_lies_on_white(tmp_path: Path) -> None:
     image = Image.new("LA", (2, 1), (0, 0))
     image.putpixel((1, 0), (77, 255))
     image.save(tmp_path / "a.png")
-    opened = open_image(tmp_path / "a.png")
+    opened = open_picture(tmp_path / "a.png")
     assert opened.getpixel((0, 0)) == WHITE
     assert opened.getpixel((1, 0)) == (77, 77, 77)
 
@@ -94,21 +94,21 @@ def test_grey_with_alpha_lies_on_white(tmp_path: Path) -> None:
 def test_palette_and_palette_with_transparency(tmp_path: Path) -> None:
     palette = quadrants().quantize(4)
     palette.save(tmp_path / "opaque.png")
-    assert_quadrants(open_image(tmp_path / "opaque.png"))
+    assert_quadrants(open_picture(tmp_path / "opaque.png"))
     green = palette.getpixel((30, 5))
     palette.save(tmp_path / "clear.png", transparency=green)
-    assert corners(open_image(tmp_path / "clear.png")) == [RED, WHITE, BLUE, WHITE]
+    assert corners(open_picture(tmp_path / "clear.png")) == [RED, WHITE, BLUE, WHITE]
     palette.save(tmp_path / "clear.gif", transparency=green)
-    assert corners(open_image(tmp_path / "clear.gif")) == [RED, WHITE, BLUE, WHITE]
+    assert corners(open_picture(tmp_path / "clear.gif")) == [RED, WHITE, BLUE, WHITE]
     # one alpha value per palette entry, as bytes
     alphas = bytes(0 if index == green else 255 for index in range(4))
     palette.save(tmp_path / "bytes.png", transparency=alphas)
-    assert corners(open_image(tmp_path / "bytes.png")) == [RED, WHITE, BLUE, WHITE]
+    assert corners(open_picture(tmp_path / "bytes.png")) == [RED, WHITE, BLUE, WHITE]
 
 
 def test_a_transparent_colour_of_an_rgb_png_lies_on_white(tmp_path: Path) -> None:
     quadrants().save(tmp_path / "a.png", transparency=GREEN)
-    assert corners(open_image(tmp_path / "a.png")) == [RED, WHITE, BLUE, WHITE]
+    assert corners(open_picture(tmp_path / "a.png")) == [RED, WHITE, BLUE, WHITE]
 
 
 @pytest.mark.parametrize("mode", ["1", "L"])
@@ -116,7 +116,7 @@ def test_grey_and_black_and_white(tmp_path: Path, mode: str) -> None:
     image = Image.new("L", (4, 2), 255)
     image.putpixel((0, 0), 0)
     image.convert(mode).save(tmp_path / "a.png")
-    opened = open_image(tmp_path / "a.png")
+    opened = open_picture(tmp_path / "a.png")
     assert opened.mode == "RGB"
     assert opened.getpixel((0, 0)) == (0, 0, 0)
     assert opened.getpixel((3, 1)) == WHITE
@@ -126,7 +126,7 @@ def test_grey_and_black_and_white(tmp_path: Path, mode: str) -> None:
 def test_sixteen_bit_grey_is_scaled_and_not_clipped(tmp_path: Path, suffix: str) -> None:
     values = np.array([[0, 100, 32896, 65535]], dtype=np.uint16)
     Image.fromarray(values).save(tmp_path / f"a.{suffix}")
-    opened = np.asarray(open_image(tmp_path / f"a.{suffix}"))
+    opened = np.asarray(open_picture(tmp_path / f"a.{suffix}"))
     assert opened[0, :, 0].tolist() == [0, 0, 128, 255]
     assert (opened[..., 0] == opened[..., 1]).all()
     assert (opened[..., 0] == opened[..., 2]).all()
@@ -135,7 +135,7 @@ def test_sixteen_bit_grey_is_scaled_and_not_clipped(tmp_path: Path, suffix: str)
 def test_a_dark_sixteen_bit_picture_stays_dark(tmp_path: Path) -> None:
     for suffix in ("png", "pgm"):
         Image.fromarray(np.full((2, 2), 200, dtype=np.uint16)).save(tmp_path / f"a.{suffix}")
-        assert np.asarray(open_image(tmp_path / f"a.{suffix}")).max() == 1
+        assert np.asarray(open_picture(tmp_path / f"a.{suffix}")).max() == 1
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_integer_and_float_tiffs_are_scaled(
     tmp_path: Path, values: np.ndarray, expected: list[int]
 ) -> None:
     Image.fromarray(values).save(tmp_path / "a.tiff")
-    assert np.asarray(open_image(tmp_path / "a.tiff"))[0, :, 1].tolist() == expected
+    assert np.asarray(open_picture(tmp_path / "a.tiff"))[0, :, 1].tolist() == expected
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "tiff"])
@@ -161,7 +161,7 @@ def test_cmyk_becomes_the_same_colours(tmp_path: Path, suffix: str) -> None:
     quadrants("CMYK").save(tmp_path / f"a.{suffix}", quality=95)
     with Image.open(tmp_path / f"a.{suffix}") as written:
         assert written.mode == "CMYK"
-    assert_quadrants(open_image(tmp_path / f"a.{suffix}"), tolerance=8)
+    assert_quadrants(open_picture(tmp_path / f"a.{suffix}"), tolerance=8)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -182,13 +182,13 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, suffix: s
     exif = Image.Exif()
     exif[0x0112] = orientation
     image.save(tmp_path / f"a.{suffix}", exif=exif, quality=95)
-    assert_quadrants(open_image(tmp_path / f"a.{suffix}"), tolerance=8)
+    assert_quadrants(open_picture(tmp_path / f"a.{suffix}"), tolerance=8)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")  # Pillow's, rightly shown
 def test_a_broken_exif_block_does_not_cost_the_picture(tmp_path: Path) -> None:
     quadrants().save(tmp_path / "a.jpg", quality=95, exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff")
-    assert_quadrants(open_image(tmp_path / "a.jpg"), tolerance=8)
+    assert_quadrants(open_picture(tmp_path / "a.jpg"), tolerance=8)
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tiff"])
@@ -198,7 +198,7 @@ def test_an_animation_gives_its_first_frame(tmp_path: Path, suffix: str) -> None
     quadrants().save(
         tmp_path / f"a.{suffix}", save_all=True, append_images=others, duration=50, **options
     )
-    assert_quadrants(open_image(tmp_path / f"a.{suffix}"))
+    assert_quadrants(open_picture(tmp_path / f"a.{suffix}"))
 
 
 def test_a_phones_stack_of_jpegs_gives_its_first(tmp_path: Path) -> None:
@@ -206,12 +206,12 @@ def test_a_phones_stack_of_jpegs_gives_its_first(tmp_path: Path) -> None:
     quadrants().save(
         tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[other], quality=95
     )
-    assert_quadrants(open_image(tmp_path / "a.jpg"), tolerance=8)
+    assert_quadrants(open_picture(tmp_path / "a.jpg"), tolerance=8)
 
 
 def test_the_result_needs_its_file_no_longer(tmp_path: Path) -> None:
     quadrants().save(tmp_path / "a.png")
-    opened = open_image(tmp_path / "a.png")
+    opened = open_picture(tmp_path / "a.png")
     (tmp_path / "a.png").unlink()
     assert_quadrants(opened)
 
@@ -235,21 +235,21 @@ def test_a_decompression_bomb_is_refused_by_its_header(tmp_path: Path, side: int
     path = tmp_path / "bomb.png"
     path.write_bytes(bomb(side))
     with pytest.raises(UserError, match=r"bomb\.png has .* pixels where at most 89,478,485"):
-        open_image(path)
+        open_picture(path)
 
 
 def test_a_bomb_is_refused_also_where_warnings_are_errors(tmp_path: Path) -> None:
     path = tmp_path / "bomb.png"
     path.write_bytes(bomb(9_500))
     with pytest.raises(UserError, match="scale it down"):
-        open_image(path)
+        open_picture(path)
 
 
 def test_the_bound_can_be_lowered(tmp_path: Path) -> None:
     quadrants().save(tmp_path / "a.png")
-    assert open_image(tmp_path / "a.png", max_pixels=800).size == (40, 20)
+    assert open_picture(tmp_path / "a.png", max_pixels=800).size == (40, 20)
     with pytest.raises(UserError, match="has 800 pixels where at most 799"):
-        open_image(tmp_path / "a.png", max_pixels=799)
+        open_picture(tmp_path / "a.png", max_pixels=799)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "webp", "tiff", "bmp"])
@@ -262,13 +262,13 @@ def test_a_truncated_picture_is_named(tmp_path: Path, suffix: str) -> None:
         path = tmp_path / f"cut.{suffix}"
         path.write_bytes(content[: int(len(content) * share)])
         with pytest.raises(UserError, match=rf"cut\.{suffix} is (damaged|not a picture)"):
-            open_image(path)
+            open_picture(path)
 
 
 def test_an_empty_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").touch()
     with pytest.raises(UserError, match=r"a\.jpg is empty"):
-        open_image(tmp_path / "a.jpg")
+        open_picture(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_an_empty_file_is_named(tmp_path: Path) -> None:
 def test_what_is_no_picture_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(UserError, match=r"a\.jpg is not a picture that can be read: give a JPEG"):
-        open_image(tmp_path / "a.jpg")
+        open_picture(tmp_path / "a.jpg")
 
 
 def test_a_folder_that_may_not_be_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,13 +290,13 @@ def test_a_folder_that_may_not_be_entered(tmp_path: Path, monkeypatch: pytest.Mo
     with monkeypatch.context() as patch:
         patch.setattr(Path, "stat", refuse)
         with pytest.raises(UserError, match=r"a\.jpg may not be looked at: change the permissions"):
-            open_image(tmp_path / "a.jpg")
+            open_picture(tmp_path / "a.jpg")
 
 
 def test_an_absent_file_and_a_folder_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nowhere\.jpg does not exist: check data\.media"):
-        open_image(tmp_path / "nowhere.jpg")
-    with pytest.raises(UserError, match="does not exist"):
-        open_image(tmp_path / "a\0b.jpg")
+    with pytest.raises(UserError, match=r"there is no file .*nowhere\.jpg: correct the path"):
+        open_picture(tmp_path / "nowhere.jpg")
+    with pytest.raises(UserError, match="there is no file"):
+        open_picture(tmp_path / "a\0b.jpg")
     with pytest.raises(UserError, match="is a folder"):
-        open_image(tmp_path)
+        open_picture(tmp_path)

@@ -23,7 +23,7 @@ from videos import (
     write_sound,
 )
 
-from aurora_vl.data import video
+from aurora_vl.data import video, video_file
 from aurora_vl.data.video import iter_frames, read_frames, sample_moments
 from aurora_vl.errors import UserError
 
@@ -200,13 +200,13 @@ def test_repeated_frames_are_converted_once_and_others_never(
 def decoded_count(path: Path, monkeypatch: pytest.MonkeyPatch, frames: int) -> int:
     """How many frames are decoded to read some."""
     seen: list[float] = []
-    time = video._Video._time
+    time = video_file.VideoFile._time
 
     def counting(self: Any, frame: Any, previous: float) -> float:
         seen.append(previous)
         return time(self, frame, previous)
 
-    monkeypatch.setattr(video._Video, "_time", counting)
+    monkeypatch.setattr(video_file.VideoFile, "_time", counting)
     read_frames(path, frames)
     return len(seen)
 
@@ -342,7 +342,7 @@ def pipe(folder: Path) -> Path:
         (too_large("libx264"), r"has frames of 4096 x 2400, above 9,437,184 pixels"),
         (too_large("ffv1"), r"above 9,437,184 pixels"),
         (pipe, "is a pipe or a device where a video was expected"),
-        (lambda folder: folder / "bad.mp4", "does not exist"),
+        (lambda folder: folder / "bad.mp4", "there is no file"),
         (lambda folder: (folder / "bad.d").mkdir() or folder / "bad.d", "is a folder where a vid"),
     ],
 )

@@ -16,7 +16,7 @@ from PIL import Image
 from tiny_blip import COLOURS, SIZE, THINGS, batch, tiny_model, tiny_tokenizer
 from torch import nn
 
-from aurora_vl.data.images import open_image
+from aurora_vl.data.images import open_picture
 from aurora_vl.data.records import CaptionedMedia
 from aurora_vl.data.text import clean_caption
 from aurora_vl.data.transforms import ImageTransform, to_model_input
@@ -69,7 +69,7 @@ def plain_loop(model: nn.Module, records: list[CaptionedMedia], max_words: int =
     cosine = np.zeros((len(records), len(texts)))
     logit = np.zeros_like(cosine)
     for row, record in enumerate(records):
-        pixels = ImageTransform(SIZE)(open_image(record.path))
+        pixels = ImageTransform(SIZE)(open_picture(record.path))
         image = to_model_input(pixels[None], dtype=torch.float64)
         for column, text in enumerate(texts):
             tokens = TOKENIZER([text], return_tensors="pt")

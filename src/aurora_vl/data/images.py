@@ -1,20 +1,22 @@
 """Pictures of any kind a user has become upright RGB.
 
 Everything a file can do wrong (absent, empty, truncated, no picture, far too large) ends in one
-`UserError` that names it. Colours keep their meaning: what is transparent lies on white, 16-bit
+`MediaError` that names it. Colours keep their meaning: what is transparent lies on white, 16-bit
 grey is scaled and not clipped, the camera's orientation is applied, an animation gives its first
 frame.
 """
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from aurora_vl.data.paths import require_file
-from aurora_vl.errors import UserError
+from aurora_vl.data.paths import Source, require_source
+from aurora_vl.errors import MediaError, UserError
 
 MAX_PIXELS = 89_478_485
 """Largest picture that is decoded: 256 MiB as RGB, the size from which Pillow itself warns."""
@@ -36,55 +38,62 @@ _UPRIGHT = {
 _WIDE_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 
 
-def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Open a picture file as an upright 8-bit RGB image.
+def open_picture(
+    source: Source | Image.Image, *, name: str | None = None, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """Return a picture as an upright 8-bit RGB image.
 
     Transparency is composited on white; wide grey is scaled to 8 bits; CMYK and palettes are
     converted; EXIF orientation is applied; of an animation or a stack the first frame is taken.
 
     Args:
-        path: the file.
+        source: a file's path, a file's content, or an image of Pillow's, which is left as it is.
+        name: what messages call the picture; by default its path, or "the picture given".
         max_pixels: largest width x height that is decoded; judged by the header, before any pixel
             is decoded.
 
     Raises:
-        UserError: the file is absent, unreadable, empty, truncated, no picture or too large.
+        MediaError: the file is absent, unreadable, empty, truncated, no picture or too large.
     """
-    path = Path(path)
-    require_file(path, "picture")
+    if isinstance(source, Image.Image):
+        name = name or "the picture given"
+    else:
+        name = require_source(source, "picture", name)
     try:
-        with Image.open(path, formats=_FORMATS) as image:
-            _refuse_bombs(path, image.width * image.height, max_pixels)
+        with _opened(source) as image:
+            if image.width * image.height > max_pixels:
+                raise _too_large(name, f"{image.width * image.height:,}", max_pixels)
             image.load()
             return _to_rgb(_upright(image), image.format)
     except UserError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_large(path, "too many", max_pixels) from None
+        raise _too_large(name, "too many", max_pixels) from None
     except UnidentifiedImageError:
-        raise UserError(
-            f"{path} is not a picture that can be read: give a JPEG, PNG, WebP, GIF, BMP or TIFF "
-            "file, or take it out of the annotations"
+        raise MediaError(
+            f"{name} is not a picture that can be read: give a JPEG, PNG, WebP, GIF, BMP or TIFF "
+            "file"
         ) from None
     except PermissionError:
-        raise UserError(f"{path} may not be read: change its permissions") from None
+        raise MediaError(f"{name} may not be read: change its permissions") from None
     # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, IndexError, ... on
     # damaged files; whichever it is, the file is what the user must mend.
     except Exception as error:
-        raise UserError(
-            f"{path} is damaged and cannot be decoded ({error}): replace the file or take it out "
-            "of the annotations"
+        raise MediaError(
+            f"{name} is damaged and cannot be decoded ({error}): replace it"
         ) from error
 
 
-def _refuse_bombs(path: Path, pixels: int, max_pixels: int) -> None:
-    if pixels > max_pixels:
-        raise _too_large(path, f"{pixels:,}", max_pixels)
+def _opened(source: Source | Image.Image) -> AbstractContextManager[Image.Image]:
+    if isinstance(source, Image.Image):
+        return nullcontext(source)  # whoever opened it closes it
+    file = BytesIO(source) if isinstance(source, bytes) else Path(source)
+    return Image.open(file, formats=_FORMATS)
 
 
-def _too_large(path: Path, pixels: str, max_pixels: int) -> UserError:
-    return UserError(
-        f"{path} has {pixels} pixels where at most {max_pixels:,} are decoded: scale it down"
+def _too_large(name: str, pixels: str, max_pixels: int) -> MediaError:
+    return MediaError(
+        f"{name} has {pixels} pixels where at most {max_pixels:,} are decoded: scale it down"
     )
 
 

@@ -7,6 +7,7 @@ taught to all of them here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -16,13 +17,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from aurora_vl.data.images import open_image
+from aurora_vl.data.images import open_picture
 from aurora_vl.data.paths import VIDEO_ENDINGS
 from aurora_vl.data.records import CaptionedMedia, MediaKind, QuestionRecord, R, Record, Splits
 from aurora_vl.data.threads import mapped
 from aurora_vl.data.transforms import ImageTransform
 from aurora_vl.data.video import iter_frames
-from aurora_vl.errors import UserError
+from aurora_vl.errors import MediaError, UserError
 
 __all__ = [
     "kind_of_file",
@@ -37,6 +38,16 @@ __all__ = [
 _STAT_THREADS = 16  # looking for files waits on the disk or the network, not on the processor
 
 
+@contextmanager
+def _listed() -> Iterator[None]:
+    """Add what can be done about a file of a data set, of which its decoder does not know."""
+    try:
+        yield
+    except MediaError as error:
+        raise MediaError(f"{error}, or take it out of the annotations") from error
+
+
+@_listed()
 def load_media(
     record: Record, transform: ImageTransform, rng: np.random.Generator | None = None
 ) -> Tensor:
@@ -51,10 +62,10 @@ def load_media(
         uint8 (3, S, S) of a picture, (T, 3, S, S) of a video.
 
     Raises:
-        UserError: the file is absent or damaged.
+        MediaError: the file is absent or damaged.
     """
     if record.kind == "image":
-        return transform(open_image(record.path), rng)
+        return transform(open_picture(record.path), rng)
     frames: list[Tensor] = []
     last = box = None
     for picture in _frames(record, transform.frames, rng):
@@ -70,10 +81,11 @@ def kind_of_file(path: Path) -> MediaKind:
     return "video" if path.suffix.lower() in VIDEO_ENDINGS else "image"
 
 
+@_listed()
 def probe_media(record: Record, frames: int = 8) -> None:
     """Decode a record's medium, of a video some frames; errors as for `load_media`."""
     if record.kind == "image":
-        open_image(record.path)
+        open_picture(record.path)
     else:
         for _ in _frames(record, frames, None):
             pass

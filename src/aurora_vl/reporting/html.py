@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from aurora_vl.data.images import open_image
+from aurora_vl.data.images import open_picture
 from aurora_vl.reporting.charts import Curve, line_chart
 from aurora_vl.reporting.tables import metric_rows
 
@@ -189,7 +189,7 @@ class _Thumbnails:
         if isinstance(picture, Image.Image):
             return _data_uri(picture)
         if picture not in self._made:
-            self._made[picture] = _data_uri(open_image(picture))
+            self._made[picture] = _data_uri(open_picture(picture))
         return self._made[picture]
 
 

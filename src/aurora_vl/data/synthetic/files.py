@@ -9,7 +9,7 @@ from PIL import Image
 from aurora_vl.data.synthetic.drawing import draw
 from aurora_vl.data.synthetic.scenes import Scene
 from aurora_vl.data.synthetic.spec import WorldSpec
-from aurora_vl.data.video import pyav
+from aurora_vl.data.video_file import pyav
 from aurora_vl.errors import UserError
 
 FRAMES = 16
