@@ -13,7 +13,8 @@ from torch import Tensor
 from transformers import BlipForImageTextRetrieval
 
 from aurora_vl.objectives.retrieval import backbone_of
-from aurora_vl.tuner.layer import BASE_ROWS, AuroraLayer
+from aurora_vl.tuner.layer import AuroraLayer
+from aurora_vl.tuner.rows import BASE_ROWS
 from benchmarks.measuring import Row, rows_of, time_in_turn
 from benchmarks.memory import peaks_of
 from benchmarks.setup import Setup

