@@ -50,7 +50,7 @@ $(BIN)/python:
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed
-	$(INSTALL) --no-build-isolation -e '.[$(EXTRAS),dev]'
+	$(INSTALL) --no-build-isolation -e '.[$(EXTRAS),milvus,dev]'
 	@touch $@
 
 .venv/.installed-docs: .venv/.installed

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from aurora_vl.data.readers.files import (
@@ -54,6 +54,17 @@ def read_questions(
     return question_splits(
         train, val, {"test": test}, choice=choice, seed=seed, where=str(annotations)
     )
+
+
+def read_media(path: Path) -> Iterator[tuple[str, MediaKind, Window | None]]:
+    """Yield the media that one file lists, as it writes their paths; texts are not looked at.
+
+    Raises:
+        UserError: a line is wrong, or names no medium.
+    """
+    for place, entry in read_json_lines(path):
+        name, kind = _medium(entry, place)
+        yield name, kind, _window(entry, kind, place)
 
 
 def _read_files(

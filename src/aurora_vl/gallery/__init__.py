@@ -1,0 +1,1 @@
+"""A gallery: an index of a folder of pictures and videos that is searched by what they show."""

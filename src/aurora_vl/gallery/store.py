@@ -1,0 +1,127 @@
+"""Where a gallery is kept: the contract of the stores, and the store that a URI names."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+
+import numpy as np
+
+from aurora_vl.errors import UserError
+from aurora_vl.gallery.items import Collection, Entry, Filter, Item, Settings
+
+Match = tuple[int, float]
+"""An item's id and its score."""
+
+
+class Store(ABC):
+    """Items with their thumbnails, and one vector for each item and collection.
+
+    Methods may be called from several threads. Vectors are kept in half precision.
+    """
+
+    uri: str
+
+    @property
+    @abstractmethod
+    def settings(self) -> Settings:
+        """As the gallery was made."""
+
+    @abstractmethod
+    def writing(self) -> AbstractContextManager[None]:
+        """The right to write, which one process has at a time.
+
+        Raises:
+            UserError: another process has it.
+        """
+
+    @abstractmethod
+    def collections(self) -> list[Collection]:
+        """In the order they were added."""
+
+    @abstractmethod
+    def add_collection(self, collection: Collection) -> None:
+        """Make room for vectors; a collection that is there is left as it is."""
+
+    @abstractmethod
+    def items(self) -> Iterator[Item]:
+        """All items, in the order of their paths and windows."""
+
+    @abstractmethod
+    def find(self, ids: Sequence[int]) -> list[Item]:
+        """The items of some ids, in the order of the ids; those that are gone are left out."""
+
+    @abstractmethod
+    def thumbnail(self, item: int) -> bytes | None:
+        """A JPEG file of the item; None if there is no such item."""
+
+    @abstractmethod
+    def indexed(self, fingerprint: str) -> set[int]:
+        """Ids of the items that have a vector in a collection."""
+
+    @abstractmethod
+    def vectors(self, fingerprint: str, ids: Sequence[int]) -> dict[int, np.ndarray]:
+        """float16 (D,) of those of the items that have one."""
+
+    @abstractmethod
+    def put(self, entries: Sequence[Entry]) -> None:
+        """Add items or replace them: all of them, or none if the process ends."""
+
+    @abstractmethod
+    def remove(self, ids: Sequence[int]) -> None:
+        """Take items out, with their thumbnails and vectors."""
+
+    @abstractmethod
+    def search(self, fingerprint: str, query: np.ndarray, top: int, where: Filter) -> list[Match]:
+        """The `top` items with the largest inner products, best first.
+
+        Args:
+            fingerprint: of the collection.
+            query: float32 (D,).
+            top: how many at most.
+            where: which items may be found.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of files and connections."""
+
+
+def open_store(uri: str, *, create: bool, settings: Settings | None = None) -> Store:
+    """Open the store that a URI names.
+
+    Args:
+        uri: a path, `milvus:FILE.db`, or `http(s)://host:port[/collection]`.
+        create: whether to make the gallery if it is not there.
+        settings: of the gallery to make; of one that is there they must be the same. None for
+            any, and the default for a new one.
+
+    Raises:
+        UserError: there is no such gallery, it is something else, or it was made with other
+            settings.
+    """
+    store: Store
+    if uri.startswith(("milvus:", "http://", "https://")):
+        from aurora_vl.gallery.milvus_store import MilvusStore
+
+        store = MilvusStore(uri, create=create, settings=settings or Settings())
+    else:
+        from aurora_vl.gallery.sqlite_store import SqliteStore
+
+        store = SqliteStore(uri, create=create, settings=settings or Settings())
+    if settings is not None and store.settings != settings:
+        made = store.settings
+        store.close()
+        raise UserError(
+            f"{uri} was made with {_words(made)}, which {_words(settings)} would mix with; leave "
+            "the options out, or make another gallery"
+        )
+    return store
+
+
+def _words(settings: Settings) -> str:
+    frames = f"--frames {settings.frames}" if settings.frames else "no --frames"
+    return f"{frames} and " + (
+        f"--segment {settings.segment:g}s" if settings.segment else "no --segment"
+    )
