@@ -29,8 +29,7 @@ check: .venv/.installed-dev ## lint, formatting, types, direction of imports
 	$(BIN)/lint-imports --no-cache
 
 bench: .venv/.installed ## measure speed and memory against the opponents; takes long
-	mkdir -p benchmarks
-	$(BIN)/aurora bench --json benchmarks/results.json
+	$(BIN)/python -m benchmarks --json benchmarks/results/latest.json
 
 docs: .venv/.installed-docs ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

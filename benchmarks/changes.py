@@ -22,7 +22,7 @@ from benchmarks import rerank, train_step
 from benchmarks.measuring import Row, rows_of, time_in_turn
 from benchmarks.memory import peaks_of
 from benchmarks.operations import GIGA, counting
-from benchmarks.plain import pad
+from benchmarks.reference_implementation import pad
 from benchmarks.setup import BASE, Setup
 
 JOB = "changes"
@@ -133,7 +133,7 @@ def reranking(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
     """A picture encoded and met with its candidates, its states kept or computed once more."""
     if setup.backbone == BASE:
         setup = replace(setup, image_size=rerank.SIZES[0])
-    match = rerank.contenders(setup, rerank.CANDIDATES, plain_candidates=1)[rerank.OURS]
+    match = rerank.contenders(setup, rerank.CANDIDATES, reference_candidates=1)[rerank.OURS]
     backbone = backbone_of(setup.with_aurora(start=False))
     pixels = setup.pairs(1)["pixel_values"]
 

@@ -1,4 +1,4 @@
-"""A test video, and the plain way to read frames of it: decode them all."""
+"""A test video, and the simple way to read frames of it: decode them all."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Seconds are those of one picture, or of one wanted frame of a video. Pictures of an ordinary size go
 the way of training: decoded, cut and resized by two workers, collated, augmented as a batch on the
-device. Frames of a minute's video are read by seeking, and plainly, by decoding all of it.
+device. Frames of a minute's video are read by seeking and, for comparison, by decoding all of it.
 """
 
 from __future__ import annotations

@@ -138,13 +138,30 @@ def ratio_interval(a: ArrayLike, b: ArrayLike, *, seed: int = 0) -> tuple[float,
     return float(np.median(ratios)), float(low), float(high)
 
 
-def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations a second, in 10^9, of a large product of matrices: the fastest of four."""
-    size = 8192 if device.type == "cuda" else 2048
+def matrix_rate(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
+    """Operations a second, in 10^9, of a large product of square matrices: the fastest of four.
+
+    Small products come first, each twice as wide as the one before, up to 2048 (8192 on a GPU) or
+    until the next would take longer than `seconds`: bfloat16 is up to 60 times slower than float32
+    on a CPU that has no instructions for it.
+    """
+    size = 256
+    rate = _rate(size, device, dtype)
+    largest = 8192 if device.type == "cuda" else 2048
+    while size < largest and _operations(2 * size) / rate <= seconds:
+        size *= 2
+        rate = _rate(size, device, dtype)
+    return rate / 1e9
+
+
+def _rate(size: int, device: torch.device, dtype: torch.dtype) -> float:
     a, b = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
-    product = {"": lambda: a @ b}
-    fastest = min(time_in_turn(product, 4, device)[""])
-    return 2 * size**3 / fastest / 1e9
+    return _operations(size) / min(time_in_turn({"": lambda: a @ b}, 4, device)[""])
+
+
+def _operations(size: int) -> int:
+    """Of one product of square matrices: a multiplication and an addition for each term."""
+    return 2 * size**3
 
 
 def machine(device: torch.device) -> dict[str, Any]:

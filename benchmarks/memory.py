@@ -1,6 +1,6 @@
 """Peak memory of one contender, measured in a process that does nothing else.
 
-Within one process a peak would be the largest contender's, so each gets its own:
+Within one process a peak would be that of the largest contender, so each gets its own:
 `python -m benchmarks.memory JOB CONTENDER SETUP RUNS` runs it and prints the peak and
 how long each run took.
 """
@@ -8,12 +8,14 @@ how long each run took.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
 from importlib import import_module
+from pathlib import Path
 
 import torch
 
@@ -21,6 +23,7 @@ from benchmarks.measuring import wait
 from benchmarks.setup import Setup
 
 _UNIT = 1e6
+_CHECKOUT = Path(__file__).resolve().parents[1]
 _MODULES = {
     "train-step": "benchmarks.train_step",
     "changes": "benchmarks.changes",
@@ -44,10 +47,17 @@ def peaks_of(
         RuntimeError: a contender failed, such as for want of memory.
     """
     peaks, seconds = {}, {}
+    places = os.pathsep.join(filter(None, [str(_CHECKOUT), os.environ.get("PYTHONPATH")]))
     for name in names:
         given = [job, name, json.dumps(asdict(setup)), str(runs)]
         command = [sys.executable, "-W", "ignore", "-m", "benchmarks.memory", *given]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": places},
+        )
         if done.returncode:
             raise RuntimeError(f"{job}: {name} failed: {done.stderr.strip()[-500:]}")
         peaks[name], seconds[name] = json.loads(done.stdout.splitlines()[-1])

@@ -26,7 +26,7 @@ from aurora_vl.data.records import CaptionedMedia
 from aurora_vl.data.transforms import ImageTransform, to_model_input
 from aurora_vl.evaluation.retrieval import evaluate_retrieval
 from aurora_vl.objectives.retrieval import backbone_of
-from benchmarks import plain
+from benchmarks import reference_implementation as published
 from benchmarks.measuring import Row, rows_of, time_in_turn
 from benchmarks.memory import peaks_of
 from benchmarks.operations import GIGA, counting
@@ -34,11 +34,11 @@ from benchmarks.setup import BASE, Setup, captions
 
 JOB = "rerank"
 GALLERY_JOB = "gallery"
-PLAIN, OURS = "plain", "aurora"
+REFERENCE, OURS = "reference", "aurora"
 SIZES = (384, 224)
 CANDIDATES = 128
 FRAMES = 8
-PLAIN_VIDEO_CANDIDATES = 16
+REFERENCE_VIDEO_CANDIDATES = 16
 GALLERIES = (50, 500)
 TOLERANCE = 1e-4
 _BATCH = 8
@@ -46,7 +46,7 @@ _COLOURS = ("red", "green", "blue", "black", "white", "yellow")
 
 
 def contenders(
-    setup: Setup, candidates: int, media: int = 1, *, plain_candidates: int | None
+    setup: Setup, candidates: int, media: int = 1, *, reference_candidates: int | None
 ) -> dict[str, Callable[[], Tensor]]:
     """Both forms of the second stage: each call gives matching logits (media, candidates).
 
@@ -54,7 +54,8 @@ def contenders(
         setup: sizes; with `frames` the media are videos, whose keys are scaled for each text.
         candidates: captions of each medium.
         media: how many.
-        plain_candidates: so many of them for the plain form, which takes long; None for all.
+        reference_candidates: so many of them for the reference implementation, which takes
+            long; None for all.
     """
     model = setup.with_aurora(start=False)
     backbone = backbone_of(model)
@@ -77,15 +78,15 @@ def contenders(
             [match_texts(backbone, cross, ids, mask, lengths, scale) for cross, scale in pairs]
         )
 
-    few = torch.arange(plain_candidates or candidates, device=ids.device).expand(media, -1)
+    few = torch.arange(reference_candidates or candidates, device=ids.device).expand(media, -1)
     few_scales = [scale[: few.shape[1]] for scale in scales if scale is not None]
-    plain_scales = torch.stack(few_scales) if few_scales else None
+    reference_scales = torch.stack(few_scales) if few_scales else None
 
     @torch.inference_mode()
     def theirs() -> Tensor:
-        return plain.rerank(model, states, ids, mask, few, plain_scales).double().cpu()
+        return published.rerank(model, states, ids, mask, few, reference_scales).double().cpu()
 
-    return {PLAIN: theirs, OURS: ours}
+    return {REFERENCE: theirs, OURS: ours}
 
 
 def difference(ours: Tensor, theirs: Tensor) -> tuple[float, int]:
@@ -102,7 +103,7 @@ def difference(ours: Tensor, theirs: Tensor) -> tuple[float, int]:
     rises = ours.gather(1, theirs.argsort(1, descending=True)).diff(dim=1)
     if worst > TOLERANCE or float(rises.max()) > 2 * TOLERANCE:
         raise RuntimeError(
-            f"re-ranking differs from the plain loop by {worst:.1e}, {float(rises.max()):.1e}"
+            f"re-ranking differs from the reference loop by {worst:.1e}, {float(rises.max()):.1e}"
         )
     return worst, int((rises > 0).sum())
 
@@ -118,9 +119,9 @@ def pictures(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
 
 
 def videos(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
-    """Seconds a frame-aware pair; the plain loop meets a part of the candidates."""
+    """Seconds a frame-aware pair; the reference loop meets a part of the candidates."""
     job = f"{JOB} of videos of {FRAMES} frames"
-    return _pair_rows(job, replace(setup, frames=FRAMES), repeats, PLAIN_VIDEO_CANDIDATES)
+    return _pair_rows(job, replace(setup, frames=FRAMES), repeats, REFERENCE_VIDEO_CANDIDATES)
 
 
 def galleries(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
@@ -131,24 +132,24 @@ def galleries(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
 
 
 def _pair_rows(
-    job: str, setup: Setup, repeats: int, plain_candidates: int | None = None
+    job: str, setup: Setup, repeats: int, reference_candidates: int | None = None
 ) -> list[Row]:
     """Both forms' seconds and operations a pair, after a comparison of their scores."""
-    forms = contenders(setup, CANDIDATES, plain_candidates=plain_candidates)
+    forms = contenders(setup, CANDIDATES, reference_candidates=reference_candidates)
     scores, gflop = {}, {}
     for name, form in forms.items():
         with counting() as counter:
             scores[name] = form()
         gflop[name] = counter.get_total_flops() / GIGA / scores[name].numel()
-    few = scores[PLAIN].shape[1]
-    worst, turned = difference(scores[OURS][:, :few], scores[PLAIN])
+    few = scores[REFERENCE].shape[1]
+    worst, turned = difference(scores[OURS][:, :few], scores[REFERENCE])
     ranking = "same ranking" if turned == 0 else f"{turned} near-ties turned round"
     timed = time_in_turn(forms, repeats, setup.torch_device)
     seconds = {name: [t / scores[name].numel() for t in timed[name]] for name in forms}
     return rows_of(
         job,
         seconds,
-        reference=PLAIN,
+        reference=REFERENCE,
         items=dict.fromkeys(forms, 1),
         gflop=gflop,
         difference={OURS: worst},
@@ -167,13 +168,13 @@ def contender(name: str, setup: Setup) -> Callable[[], object]:
 
     def theirs() -> object:
         with _gallery(setup) as records:
-            return _plain_evaluation(setup, backbone_of(model), records)
+            return _reference_evaluation(setup, backbone_of(model), records)
 
     return ours if name == OURS else theirs
 
 
 @torch.inference_mode()
-def _plain_evaluation(
+def _reference_evaluation(
     setup: Setup, backbone: torch.nn.Module, records: list[CaptionedMedia]
 ) -> Tensor:
     """The published loop: the states of all pictures are kept until the last pair is scored."""
@@ -186,10 +187,10 @@ def _plain_evaluation(
     media = MediaSet(records, ImageTransform(model.config.vision_config.image_size))
     batches = torch.utils.data.DataLoader(media, _BATCH)
     states = torch.cat(
-        [plain.image_states(model, to_model_input(batch.to(ids.device))) for batch in batches]
+        [published.image_states(model, to_model_input(batch.to(ids.device))) for batch in batches]
     )
     own = torch.arange(len(records), device=ids.device)[:, None]
-    return plain.rerank(model, states, ids, mask, own)
+    return published.rerank(model, states, ids, mask, own)
 
 
 @contextmanager
@@ -209,5 +210,5 @@ def _gallery(setup: Setup) -> Iterator[list[CaptionedMedia]]:
 
 def _gallery_rows(setup: Setup) -> list[Row]:
     """One timed evaluation of each form with its peak memory."""
-    peaks, seconds = peaks_of(GALLERY_JOB, (PLAIN, OURS), setup, runs=1)
-    return rows_of(f"{GALLERY_JOB} of {setup.items}", seconds, reference=PLAIN, peak_mb=peaks)
+    peaks, seconds = peaks_of(GALLERY_JOB, (REFERENCE, OURS), setup, runs=1)
+    return rows_of(f"{GALLERY_JOB} of {setup.items}", seconds, reference=REFERENCE, peak_mb=peaks)

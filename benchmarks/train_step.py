@@ -1,8 +1,8 @@
-"""A training step: ours against the plain form, LoRA, full fine-tuning and a frozen backbone.
+"""A training step: ours, a reference implementation, LoRA, full fine-tuning, a frozen backbone.
 
 A step is forward, backward and AdamW. All contenders get the same batch and queue; dropout is off,
-so that plain form and ours have the same loss. All but the plain form train with our task, so that
-they differ in what is trained alone.
+so that the reference implementation and ours have the same loss. All others train with our task, so
+that they differ only in what is trained.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from aurora_vl.objectives.retrieval import RetrievalSettings, RetrievalTask
 from benchmarks.measuring import Row, rows_of, time_in_turn
 from benchmarks.memory import peaks_of
 from benchmarks.operations import GIGA, counting
-from benchmarks.plain import PlainRetrieval
+from benchmarks.reference_implementation import ReferenceRetrieval
 from benchmarks.setup import Setup
 
 JOB = "train-step"
-PLAIN = "plain"
+REFERENCE = "reference"
 OURS = "aurora"
 BFLOAT16 = "aurora in bfloat16"
 RECOMPUTING = "aurora recomputing layers"
-_SAME_LOSSES = {OURS: PLAIN, "aurora without momentum": "plain without momentum"}
+_SAME_LOSSES = {OURS: REFERENCE, "aurora without momentum": "reference without momentum"}
 CONTENDERS = (
-    PLAIN,
-    "plain without momentum",
+    REFERENCE,
+    "reference without momentum",
     OURS,
     "aurora without momentum",
     BFLOAT16,
@@ -54,11 +54,11 @@ def build(
         name: one of `CONTENDERS`.
         setup: sizes and device.
         start: adapters start as the frozen model; False changes it.
-        kind: of task, but for the plain form.
+        kind: of task, but for the reference implementation.
     """
     method = name.split()[0]
     momentum = None if "without momentum" in name else _MOMENTUM
-    if method in ("plain", "aurora"):
+    if method in ("reference", "aurora"):
         model: nn.Module = setup.with_aurora(start=start)
     elif method == "lora":
         model = setup.with_lora()
@@ -72,8 +72,8 @@ def build(
     if name == RECOMPUTING:
         recompute_layers(model, ("vision", "text"))
     queue = _queue(setup)
-    if method == "plain":
-        return PlainRetrieval(model, *queue, momentum=momentum).train()
+    if method == "reference":
+        return ReferenceRetrieval(model, *queue, momentum=momentum).train()
     settings = RetrievalSettings(
         queue=setup.queue, momentum=momentum, warm_momentum=False, ramp_steps=0
     )
@@ -133,14 +133,14 @@ def counted(task: nn.Module, batch: Mapping[str, Tensor]) -> float:
 
 
 def loss_differences(setup: Setup) -> dict[str, float]:
-    """By how much our losses of a batch differ at most from the plain form's.
+    """By how much our losses of a batch differ at most from the reference implementation's.
 
     The adapters are changed from their start, where they would do nothing.
     """
     return {
         name: max(abs(value - theirs) for value, theirs in zip(_losses(name, setup), other))
-        for name, plain in _SAME_LOSSES.items()
-        for other in [_losses(plain, setup)]
+        for name, reference in _SAME_LOSSES.items()
+        for other in [_losses(reference, setup)]
     }
 
 
@@ -151,7 +151,7 @@ def _losses(name: str, setup: Setup) -> list[float]:
 
 
 def compare(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
-    """Time all contenders in turn; ratios are against the plain form with momentum."""
+    """Time all contenders in turn; ratios are against the reference with momentum."""
     differences = loss_differences(setup)
     steps = {name: contender(name, setup) for name in CONTENDERS}
     seconds = time_in_turn(steps, repeats, setup.torch_device)
@@ -159,7 +159,7 @@ def compare(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
     return rows_of(
         JOB,
         seconds,
-        reference=PLAIN,
+        reference=REFERENCE,
         items=dict.fromkeys(CONTENDERS, setup.batch),
         peak_mb=peaks_of(JOB, CONTENDERS, setup)[0] if memory else None,
         gflop={n: counted_operations(n, setup) for n in CONTENDERS} if countable else None,

@@ -22,17 +22,17 @@ MINI = Setup(backbone="mini")
 
 
 @pytest.mark.parametrize("frames", [0, 3])
-def test_re_ranking_gives_the_plain_loops_scores_and_order(frames: int) -> None:
+def test_re_ranking_gives_the_reference_loops_scores_and_order(frames: int) -> None:
     setup = replace(MINI, frames=frames)
-    forms = rerank.contenders(setup, candidates=20, media=2, plain_candidates=12)
-    ours, theirs = forms["aurora"](), forms["plain"]()
+    forms = rerank.contenders(setup, candidates=20, media=2, reference_candidates=12)
+    ours, theirs = forms["aurora"](), forms["reference"]()
     assert ours.shape == (2, 20)
     assert theirs.shape == (2, 12)
     worst, turned = rerank.difference(ours[:, :12], theirs)
     assert worst < 1e-4
     assert turned == 0
     assert theirs.std() > 0.01  # an order to get wrong
-    with pytest.raises(RuntimeError, match="differs from the plain loop"):
+    with pytest.raises(RuntimeError, match="differs from the reference loop"):
         rerank.difference(ours[:, :12].flip(1), theirs)
 
 
@@ -51,7 +51,7 @@ def test_frame_aware_pairs_are_other_pairs() -> None:
 def test_re_ranking_counts_fewer_operations(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rerank, "CANDIDATES", 32)
     rows = {row.name.split(": ")[1]: row for row in rerank.pictures(MINI, 1)}
-    assert rows["aurora"].gflop < 0.5 * rows["plain"].gflop
+    assert rows["aurora"].gflop < 0.5 * rows["reference"].gflop
     assert rows["aurora"].difference < 1e-4
     assert rows["aurora"].remark == "same ranking"
 
@@ -90,7 +90,7 @@ def test_the_command_writes_its_rows(tmp_path: Path) -> None:
     assert {"median_s", "min_s", "max_s", "peak_mb", "ratio"} <= rows["inference: merged"].keys()
     assert rows["inference: frozen"]["ratio"] == 1.0
     assert len(rows["inference: merged"]["seconds"]) == 1
-    assert written["machine"]["gflop_per_second"]["float32"] > 1
+    assert all(rate > 0 for rate in written["machine"]["gflop_per_second"].values())
     assert written["goals"] == []  # they are BLIP-base's
 
 

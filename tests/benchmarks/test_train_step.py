@@ -1,4 +1,4 @@
-"""The plain form is the published computation: same losses, its count of operations, the queue."""
+"""The reference implementation is the published computation: losses, operations, queue."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.plain import PlainRetrieval
+from benchmarks.reference_implementation import ReferenceRetrieval
 from benchmarks.setup import Setup
 from benchmarks.train_step import (
     CONTENDERS,
@@ -31,15 +31,15 @@ def backbone_operations(name: str, setup: Setup, *, tokens: int | None = None) -
 
 @pytest.mark.parametrize("momentum", ["", " without momentum"])
 def test_both_forms_have_the_same_losses_and_gradients(momentum: str) -> None:
-    plain = build(f"plain{momentum}", MINI, start=False)
+    reference = build(f"reference{momentum}", MINI, start=False)
     ours = build(f"aurora{momentum}", MINI, start=False)
     batch = MINI.pairs()
-    losses = [task(**batch) for task in (plain, ours)]
+    losses = [task(**batch) for task in (reference, ours)]
     for name in ("loss_itc", "loss_itm"):
         assert torch.allclose(losses[0][name], losses[1][name], atol=1e-5, rtol=0)
     assert losses[0]["loss_itc"] > 0.1
     gradients = []
-    for task, loss in zip((plain, ours), losses):
+    for task, loss in zip((reference, ours), losses):
         loss["loss"].backward()
         gradients.append({n: p.grad for n, p in task.model.named_parameters() if p.requires_grad})
     for name, gradient in gradients[0].items():
@@ -54,9 +54,9 @@ def test_the_difference_of_losses_is_told() -> None:
     assert max(found.values()) < 1e-5
 
 
-def test_the_plain_form_has_a_second_model_and_keeps_a_queue() -> None:
-    task = build("plain", MINI)
-    assert isinstance(task, PlainRetrieval)
+def test_the_reference_implementation_has_a_second_model_and_keeps_a_queue() -> None:
+    task = build("reference", MINI)
+    assert isinstance(task, ReferenceRetrieval)
     assert task.averaged is not None
 
     def total(model: nn.Module) -> int:
@@ -71,16 +71,16 @@ def test_the_plain_form_has_a_second_model_and_keeps_a_queue() -> None:
     assert torch.allclose(task.image_queue.norm(dim=0), torch.ones(MINI.queue), atol=1e-5)
 
 
-def test_the_plain_step_counts_what_the_published_one_does() -> None:
+def test_the_reference_step_counts_what_the_published_one_does() -> None:
     # 801 GFLOP at batch 4, 224 pixels, 35 tokens, counted by hand, the adapter not counted
-    assert backbone_operations("plain", BASE) == pytest.approx(801, rel=0.01)
+    assert backbone_operations("reference", BASE) == pytest.approx(801, rel=0.01)
 
 
 def test_our_step_counts_two_thirds_of_it() -> None:
-    plain = counted_operations("plain", BASE, tokens=12)
+    reference = counted_operations("reference", BASE, tokens=12)
     ours = counted_operations("aurora", BASE, tokens=12)
-    assert ours / plain < 0.68
-    assert counted_operations("aurora without momentum", BASE, tokens=12) / plain < 0.5
+    assert ours / reference < 0.68
+    assert counted_operations("aurora without momentum", BASE, tokens=12) / reference < 0.5
     assert backbone_operations("aurora", BASE, tokens=12) < 550
 
 
@@ -88,12 +88,14 @@ def test_our_step_counts_no_more_than_lora() -> None:
     assert counted_operations("aurora", BASE) <= counted_operations("lora", BASE) * 1.0001
 
 
-def test_operations_grow_with_the_batch_and_not_with_captions_in_the_plain_form() -> None:
+def test_operations_grow_with_the_batch_and_the_references_not_with_captions() -> None:
     small = replace(MINI, image_size=None)
     batches = [replace(small, batch=count) for count in (4, 8)]
     once, twice = (counted_operations("aurora", size, tokens=12) for size in batches)
     assert twice == pytest.approx(2 * once, rel=0.02)
-    assert counted_operations("plain", small, tokens=5) == counted_operations("plain", small)
+    assert counted_operations("reference", small, tokens=5) == counted_operations(
+        "reference", small
+    )
 
 
 def test_a_step_on_videos_asks_no_tensor_for_its_value() -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from aurora_vl.cli.options import AsJson, Quiet, Verbose
-from aurora_vl.cli.show import show_json
+from aurora_vl.reporting.terminal import show_json
 
 
 def ask(

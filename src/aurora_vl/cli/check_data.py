@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aurora_vl.cli.options import AsJson, Quiet, RecipeName, Settings, Smoke, Verbose
-from aurora_vl.cli.show import show_json, show_table
+from aurora_vl.reporting.terminal import show_json, show_table
 from aurora_vl.utils.progress import progress_bar
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aurora_vl.cli.options import Quiet, RecipeName, Settings, Verbose
-from aurora_vl.cli.show import show_table
+from aurora_vl.reporting.terminal import show_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

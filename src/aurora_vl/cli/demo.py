@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from aurora_vl.cli.options import Quiet, Verbose
-from aurora_vl.cli.show import show_change
+from aurora_vl.reporting.terminal import show_change
 
 
 class DemoTask(StrEnum):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from aurora_vl.cli.options import AsJson, Quiet, RecipeName, Settings, Smoke, Verbose
-from aurora_vl.cli.show import show_json, show_metrics
+from aurora_vl.reporting.terminal import show_json, show_metrics
 
 
 def evaluate(

@@ -47,10 +47,12 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "convert": convert,
     "export": export,
     "ask": ask,
-    "bench": bench,
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(guarded(_command))
+# The benchmarks have a command line of their own, which gets everything after the name.
+_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+app.command("bench", context_settings=_PASSED_ON, add_help_option=False)(guarded(bench))
 
 
 def _show_version(asked: bool) -> None:

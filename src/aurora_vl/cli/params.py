@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aurora_vl.cli.options import AsJson, Quiet, RecipeName, Settings, Smoke, Verbose
-from aurora_vl.cli.show import show_json, show_table
+from aurora_vl.reporting.terminal import show_json, show_table
 
 
 def params(

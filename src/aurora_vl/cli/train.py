@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from aurora_vl.cli.options import Quiet, RecipeName, Settings, Smoke, Verbose
-from aurora_vl.cli.show import show_metrics
+from aurora_vl.reporting.terminal import show_metrics
 
 
 def train(

@@ -1,4 +1,4 @@
-"""The opponent: Aurora on BLIP written down plainly, as it was published.
+"""The reference implementation: Aurora on BLIP as it was published, written for clarity alone.
 
 Nothing is shared between rows or passes: every projection computes its own update, every (text,
 picture) pair its own keys and values in every layer, attention is a softmax of all scores, captions
@@ -151,8 +151,8 @@ def pad(ids: Tensor, mask: Tensor, tokens: int = CAPTION_TOKENS) -> tuple[Tensor
     return F.pad(ids, (0, missing)), F.pad(mask, (0, missing))
 
 
-class PlainRetrieval(nn.Module):
-    """The plain training step: contrastive and matching losses of a batch of pairs.
+class ReferenceRetrieval(nn.Module):
+    """The reference training step: contrastive and matching losses of a batch of pairs.
 
     Args:
         model: a backbone with a cp adapter (or without one), of which the trained parameters
@@ -274,7 +274,7 @@ def rerank(
     candidates: Tensor,
     key_scale: Tensor | None = None,
 ) -> Tensor:
-    """The plain second stage: every picture with its candidates, each pair by itself.
+    """The reference second stage: every picture with its candidates, each pair by itself.
 
     Args:
         model: a backbone, or a PEFT model around one.
