@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from aurora_vl.errors import UserError
 from aurora_vl.recipes.recipe import Recipe, save_recipe
+from aurora_vl.training.checkpoints import STATE_FILE
 from aurora_vl.training.run import evaluate, train
-from aurora_vl.training.trainer import STATE_FILE
 
 MakeRecipe = Callable[..., Recipe]
 

@@ -20,14 +20,14 @@ from aurora_vl.errors import UserError
 from aurora_vl.objectives.retrieval import RetrievalSettings, RetrievalTask
 from aurora_vl.recipes.recipe import Recipe
 from aurora_vl.training import run, trainer
-from aurora_vl.training.run import train
-from aurora_vl.training.trainer import (
+from aurora_vl.training.checkpoints import (
     STATE_FILE,
-    AuroraTrainer,
     load_task_state,
     newest_checkpoint,
     task_state,
 )
+from aurora_vl.training.run import train
+from aurora_vl.training.trainer import AuroraTrainer
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -124,7 +124,7 @@ def test_killed_after_the_last_step(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "_save_whole", die)
+        patch.setattr(run, "write_results", die)
         with pytest.raises(Killed):
             train(broken)
     assert not (broken.output / "metrics.json").exists()

@@ -24,10 +24,10 @@ from aurora_vl.evaluation.retrieval import RetrievalResult
 from aurora_vl.objectives.retrieval import RetrievalTask, backbone_of
 from aurora_vl.recipes.recipe import Recipe, load_recipe, save_recipe
 from aurora_vl.training import run
+from aurora_vl.training.checkpoints import STATE_FILE, newest_checkpoint
 from aurora_vl.training.recipe_data import read_data, read_splits
 from aurora_vl.training.run import evaluate, train
 from aurora_vl.training.tasks import retrieval as kind
-from aurora_vl.training.trainer import STATE_FILE, newest_checkpoint
 
 MakeRecipe = Callable[..., Recipe]
 RECALLS = [f"{side}_r{k}" for side in ("i2t", "t2i") for k in (1, 5, 10)]

@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from aurora_vl.utils.progress import console, is_main_process
+from aurora_vl.utils.processes import is_main_process
+from aurora_vl.utils.progress import console
 
 LOGGER = "aurora_vl"
 _WARNINGS = "py.warnings"  # where captured warnings go

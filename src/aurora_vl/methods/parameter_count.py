@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from peft import PeftModel
 from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 from peft.tuners.ln_tuning.layer import LNTuningLayer
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors import safe_open
 from torch import nn
 
 from aurora_vl.backbones.blip.modeling import HEADS
@@ -58,6 +63,31 @@ def count_parameters(model: nn.Module) -> ParameterCount:
         if parameter.requires_grad:
             counts[part_of(name)] += parameter.numel()
     return ParameterCount(**counts, total=total)
+
+
+def count_saved(folder: Path | None, model: nn.Module) -> ParameterCount:
+    """Count what a folder's weights hold by part, and all numbers of the model in use.
+
+    Args:
+        folder: an adapter's, or a whole model's; None for the backbone alone.
+        model: the model they were loaded into.
+    """
+    counts = dict.fromkeys(("factors", "gates", "heads", "backbone"), 0)
+    whole = model.peft_config["default"].modules_to_save if isinstance(model, PeftModel) else None
+    for file in _weights(folder) if folder else ():
+        with safe_open(file, "pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (no mapping)
+                counts[part_of(name, whole or ())] += math.prod(tensors.get_slice(name).get_shape())
+    return ParameterCount(**counts, total=count_parameters(model).total)
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The weights of an adapter, or of a whole model, which may be in parts."""
+    for names in (SAFETENSORS_WEIGHTS_NAME, "model.safetensors", "model-*-of-*.safetensors"):
+        found = sorted(folder.glob(names))
+        if found:
+            return found
+    return []
 
 
 def part_of(name: str, saved_whole: Sequence[str] = ()) -> str:

@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from aurora_vl.utils.progress import is_main_process
+from aurora_vl.utils.processes import is_main_process
 
 
 def show_json(content: Mapping[str, Any]) -> None:

@@ -6,35 +6,25 @@ written whole or not at all, so a killed run resumes and a finished one is never
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import os
-import platform
-import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
-from peft import PeftModel
-from peft.utils import SAFETENSORS_WEIGHTS_NAME
-from pydantic import ValidationError
 from torch import nn
 from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.integrations import TensorBoardCallback, is_tensorboard_available
 
-from aurora_vl._version import __version__
 from aurora_vl.backbones.gradient_checkpointing import recompute_layers
 from aurora_vl.data.media import require_media
 from aurora_vl.data.records import Splits
 from aurora_vl.errors import UserError
-from aurora_vl.inference.settings import TrainedAt, stored_recipe, trained_at
-from aurora_vl.methods.parameter_count import ParameterCount, count_parameters, part_of
+from aurora_vl.inference.settings import TrainedAt, trained_at
+from aurora_vl.methods.parameter_count import count_parameters, count_saved
 from aurora_vl.recipes.recipe import Recipe, save_recipe
 from aurora_vl.training.building import (
     build_augment,
@@ -43,14 +33,16 @@ from aurora_vl.training.building import (
     inner_backbone,
     load_adapter,
     own_rates,
-    save_adapter,
 )
-from aurora_vl.training.model_card import TrainingFacts, write_card
+from aurora_vl.training.model_card import TrainingFacts
+from aurora_vl.training.outputs import run_metrics, write_adapter, write_json, write_results
 from aurora_vl.training.recipe_data import read_data, read_trained_on, shortened
+from aurora_vl.training.resume import begun
 from aurora_vl.training.tasks import Outcome, kind_of
-from aurora_vl.training.trainer import AuroraTrainer, StepProgress, newest_checkpoint, processes_of
-from aurora_vl.utils.atomic import require_writable, write_text
-from aurora_vl.utils.distributed import rank
+from aurora_vl.training.trainer import AuroraTrainer, StepProgress
+from aurora_vl.utils.atomic import require_writable
+from aurora_vl.utils.distributed import own_device, rank
+from aurora_vl.utils.processes import launched_processes
 from aurora_vl.utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -74,9 +66,9 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
     if recipe.adapter.method == "none":
         raise UserError("adapter.method none trains nothing; use `aurora evaluate` for zero-shot.")
     out = recipe.output
-    finished = _begin(recipe, resume)
-    if finished is not None:
-        return finished
+    before = begun(recipe, resume=resume)
+    if before.metrics is not None:
+        return before.metrics.contents()
     start = time.perf_counter()
     splits = read_data(recipe)
     set_seed(recipe.training.seed)
@@ -86,21 +78,20 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
     trainer = _trainer(recipe, model, tokenizer, splits, start)
     if rank() == 0:
         save_recipe(recipe, out / "recipe.yaml")
-    checkpoint = newest_checkpoint(out / "checkpoints")
     with progress_bar("tuning") as advance:
         trainer.add_callback(StepProgress(advance))
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.train(resume_from_checkpoint=before.checkpoint and str(before.checkpoint))
     skipped = _skipped(trainer)
     outcome = _score(recipe, model, tokenizer, splits)
     count = count_parameters(model)
-    content = _metrics(recipe, count, outcome, splits, trainer.seconds())
+    metrics = run_metrics(recipe, count, outcome, splits, trainer.seconds())
     if recipe.data.on_error == "skip":
-        content["skipped_media"] = skipped
+        metrics = metrics.model_copy(update={"skipped_media": skipped})
+    content = metrics.contents()
     if rank() == 0:
-        _save_whole(model, out / "adapter", recipe, content, _facts(trainer))
-        write_text(out / "history.json", json.dumps(trainer.state.log_history, indent=1) + "\n")
-        _write_predictions(out, outcome)
-        write_text(out / "metrics.json", json.dumps(content, indent=1) + "\n")
+        write_adapter(model, out / "adapter", recipe, content, _facts(trainer))
+        write_json(out / "history.json", trainer.state.log_history)
+        write_results(out, metrics, outcome)
     return content
 
 
@@ -126,16 +117,15 @@ def evaluate(
     if adapter is not None:
         _require_unseen(adapter, recipe, splits)
     require_media(replace(splits, train=[], val=[]))  # the other splits' files need not be there
-    model = load_adapter(recipe, adapter).to(_device())
+    model = load_adapter(recipe, adapter).to(own_device())
     if rank() == 0:
         require_writable(folder, "give another --out")
-    count = ParameterCount(**_adapter_numbers(adapter, model), total=count_parameters(model).total)
+    count = count_saved(adapter, model)
     outcome = _score(recipe, model, build_tokenizer(recipe), splits)
-    content = _metrics(recipe, count, outcome, splits, time.perf_counter() - start)
+    metrics = run_metrics(recipe, count, outcome, splits, time.perf_counter() - start)
     if rank() == 0:
-        _write_predictions(folder, outcome)
-        write_text(folder / "metrics.json", json.dumps(content, indent=1) + "\n")
-    return content
+        write_results(folder, metrics, outcome)
+    return metrics.contents()
 
 
 def _require_unseen(adapter: Path, recipe: Recipe, splits: Splits[Any]) -> None:
@@ -166,93 +156,6 @@ def _same_data(recipe: Recipe, trained: TrainedAt) -> bool:
     if kind != recipe.data.kind:
         return False
     return kind not in ("jsonl", "world") or lists == str(recipe.data.annotations)
-
-
-def _write_predictions(folder: Path, outcome: Outcome) -> None:
-    for name, content in outcome.files().items():
-        write_text(folder / name, json.dumps(content, indent=1) + "\n")
-
-
-def _begin(recipe: Recipe, resume: bool) -> dict[str, Any] | None:
-    """Refuse to mix runs; the finished run's metrics where there is nothing left to do."""
-    out = recipe.output
-    stored = stored_recipe(out)
-    checkpoint = newest_checkpoint(out / "checkpoints")
-    if not (stored or (out / "adapter").is_dir() or checkpoint):
-        return None
-    if not resume:
-        raise UserError(
-            f"{out} already holds a run; add --resume to go on with it, "
-            "or set training.output to a new folder."
-        )
-    if stored:
-        before = _plain(stored)
-        now = json.loads(recipe.model_dump_json())
-        for told in (before, now):
-            told.pop("comparison", None)  # a single run does not look at it
-        changed = sorted(_differences(before, now))
-        if changed:
-            raise UserError(
-                f"{out} was begun with another recipe ({changed[0]} differs); "
-                "give the same settings, or set training.output to a new folder."
-            )
-    metrics = out / "metrics.json"
-    if metrics.is_file():
-        log.info("%s is finished; nothing to do", out)
-        return _finished(metrics)
-    if checkpoint is not None:
-        _require_as_many_processes(out, checkpoint)
-    return None
-
-
-def _finished(path: Path) -> dict[str, Any]:
-    """A finished run's metrics.
-
-    Raises:
-        UserError: the file is not what a run writes.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        content = None
-    if isinstance(content, dict) and {"metrics", "config"} <= content.keys():
-        return content
-    raise UserError(
-        f"{path} is damaged; delete it, and the same command with --resume scores the run again."
-    )
-
-
-def _require_as_many_processes(out: Path, checkpoint: Path) -> None:
-    """Refuse to go on with another number: the steps of an epoch, and so the rest, would differ."""
-    before, now = processes_of(checkpoint), _processes()
-    if before and before != now:
-        raise UserError(
-            f"{out} was begun with {before} process{'es' * (before > 1)} and this is a run of "
-            f"{now}; start as many as then, or set training.output to a new folder."
-        )
-
-
-def _processes() -> int:
-    """How many processes torchrun started; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def _plain(stored: Any) -> Any:
-    """A stored recipe with today's keys: those that came later stand at their defaults."""
-    try:
-        return json.loads(Recipe.model_validate(stored).model_dump_json())
-    except ValidationError:
-        return stored
-
-
-def _differences(a: Any, b: Any, key: str = "") -> list[str]:
-    if isinstance(a, dict) and isinstance(b, dict):
-        return [
-            found
-            for name in {**a, **b}
-            for found in _differences(a.get(name), b.get(name), f"{key}.{name}".lstrip("."))
-        ]
-    return [] if a == b else [key]
 
 
 def _trainer(
@@ -298,7 +201,7 @@ def _validation(
 def _arguments(recipe: Recipe, items: int) -> TrainingArguments:
     settings = recipe.training
     out = recipe.output
-    processes = _processes()
+    processes = launched_processes()
     steps = math.ceil(items / (settings.batch_size * processes)) * settings.epochs
     interval = max(1, math.ceil(steps / settings.validations))
     strategy = "steps" if settings.checkpoints else "no"
@@ -346,28 +249,6 @@ def _score(recipe: Recipe, model: nn.Module, tokenizer: Any, splits: Splits[Any]
         )
 
 
-def _metrics(
-    recipe: Recipe, count: ParameterCount, outcome: Outcome, splits: Splits[Any], seconds: float
-) -> dict[str, Any]:
-    return {
-        "metrics": {name: round(value, 4) for name, value in outcome.metrics.items()},
-        **outcome.details,
-        "config": {
-            **json.loads(recipe.model_dump_json()),
-            "scored_split": splits.scored,
-            "chosen_on_scored": splits.chosen_on_scored,
-            "training_media": len({record.media_id for record in splits.train}),
-            "data_notes": list(splits.notes),
-        },
-        "trainable_parameters": count.trainable,
-        "parameters": asdict(count),
-        "total_parameters": count.total,
-        "seconds": round(seconds, 2),
-        "seed": recipe.training.seed,
-        "versions": versions(),
-    }
-
-
 def _skipped(trainer: AuroraTrainer) -> list[str]:
     """Paths of the damaged training media that any process skipped; they are logged."""
     train_set = trainer.train_dataset
@@ -379,67 +260,11 @@ def _skipped(trainer: AuroraTrainer) -> list[str]:
     return skipped
 
 
-def versions() -> dict[str, str]:
-    """Versions of what a number depends on."""
-    names = ("torch", "transformers", "peft", "accelerate", "pillow", "numpy")
-    return {
-        "aurora-vl": __version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in names},
-    }
-
-
 def _facts(trainer: AuroraTrainer) -> TrainingFacts:
     state, arguments = trainer.state, trainer.args
     kept = state.best_global_step if arguments.load_best_model_at_end else None
     return TrainingFacts(state.global_step, kept, len(trainer.train_dataset), arguments.world_size)
 
 
-def _save_whole(
-    model: nn.Module, folder: Path, recipe: Recipe, content: dict[str, Any], facts: TrainingFacts
-) -> None:
-    """Write the adapter's folder beside its name and rename it when it is complete."""
-    staging = folder.with_name(f".{folder.name}")
-    shutil.rmtree(staging, ignore_errors=True)
-    save_adapter(model, staging, recipe)
-    if isinstance(model, PeftModel):
-        write_card(staging, recipe, kind_of(recipe).model, content, facts)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(staging, folder)
-
-
-def _adapter_numbers(folder: Path | None, model: nn.Module) -> dict[str, int]:
-    """How many numbers of each part an adapter's weights hold; none without an adapter.
-
-    Args:
-        folder: the adapter's, or a whole model's.
-        model: the model they were loaded into.
-    """
-    from safetensors import safe_open
-
-    counts = dict.fromkeys(("factors", "gates", "heads", "backbone"), 0)
-    whole = model.peft_config["default"].modules_to_save if isinstance(model, PeftModel) else None
-    for file in _weights(folder) if folder else ():
-        with safe_open(file, "pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (no mapping)
-                counts[part_of(name, whole or ())] += math.prod(tensors.get_slice(name).get_shape())
-    return counts
-
-
-def _weights(folder: Path) -> list[Path]:
-    """The weights of an adapter, or of a whole model, which may be in parts."""
-    for names in (SAFETENSORS_WEIGHTS_NAME, "model.safetensors", "model-*-of-*.safetensors"):
-        found = sorted(folder.glob(names))
-        if found:
-            return found
-    return []
-
-
 def _evaluation_name(adapter: Path | None) -> str:
     return "zero-shot" if adapter is None else adapter.resolve().name
-
-
-def _device() -> torch.device:
-    """This process's device; under torchrun the processes find each other here."""
-    device: torch.device = PartialState(cpu=not torch.cuda.is_available()).device
-    return device

@@ -1,8 +1,7 @@
 """transformers' Trainer with Aurora's batches, checkpoints and best model.
 
-A checkpoint holds what is trained plus the momentum copy, the queue and their counters (Trainer
-itself would save 223M frozen numbers and none of these), which items were skipped and how long the
-run took so far, and is written to a temporary folder that is renamed when complete.
+Beside a task's state (`checkpoints`) a checkpoint holds which items were skipped and how long the
+run took so far.
 """
 
 from __future__ import annotations
@@ -10,15 +9,13 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import (
     Trainer,
@@ -34,10 +31,15 @@ from transformers.trainer_utils import rotate_checkpoints
 from aurora_vl.data.augment import Augment
 from aurora_vl.data.transforms import to_model_input
 from aurora_vl.errors import UserError
-from aurora_vl.utils.distributed import gather, rank, world_size
+from aurora_vl.training.checkpoints import (
+    STATE_FILE,
+    checkpoint_folder,
+    load_task_state,
+    task_state,
+)
+from aurora_vl.utils.distributed import barrier, gather, rank, world_size
 
 log = logging.getLogger(__name__)
-STATE_FILE = "aurora_state.safetensors"
 _SKIPPED_FILE = "skipped_items.json"
 _SECONDS_FILE = "seconds.json"
 
@@ -157,49 +159,40 @@ class AuroraTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write a checkpoint beside its final name and rename it when it is whole."""
         folder = Path(self.args.output_dir)
-        final = folder / f"checkpoint-{self.state.global_step}"
-        staging = folder / f".{final.name}"
         skipped = self.skipped_items().nonzero()[:, 0].tolist()
+        with checkpoint_folder(folder / f"checkpoint-{self.state.global_step}") as staging:
+            self._save_optimizer_and_scheduler(str(staging))
+            self._save_rng_state(str(staging))
+            if self.state.best_global_step:
+                best = folder / f"checkpoint-{self.state.best_global_step}"
+                self.state.best_model_checkpoint = str(best)
+            if self.args.should_save:
+                save_file(
+                    {name: value.contiguous() for name, value in task_state(self.model).items()},
+                    staging / STATE_FILE,
+                )
+                (staging / _SKIPPED_FILE).write_text(json.dumps(skipped))
+                (staging / _SECONDS_FILE).write_text(json.dumps(self.seconds()))
+                for callback in [*self.callback_handler.callbacks, self.control]:
+                    if isinstance(callback, ExportableState):
+                        self.state.stateful_callbacks[type(callback).__name__] = callback.state()
+                self.state.save_to_json(str(staging / TRAINER_STATE_NAME))
         if self.args.should_save:
-            shutil.rmtree(staging, ignore_errors=True)
-            staging.mkdir(parents=True)
-            state = {name: value.contiguous() for name, value in task_state(self.model).items()}
-            save_file(state, staging / STATE_FILE)
-            (staging / _SKIPPED_FILE).write_text(json.dumps(skipped))
-            (staging / _SECONDS_FILE).write_text(json.dumps(self.seconds()))
-        _barrier()
-        self._save_optimizer_and_scheduler(str(staging))
-        self._save_rng_state(str(staging))
-        if self.state.best_global_step:
-            best = folder / f"checkpoint-{self.state.best_global_step}"
-            self.state.best_model_checkpoint = str(best)
-        _barrier()
-        if self.args.should_save:
-            for callback in [*self.callback_handler.callbacks, self.control]:
-                if isinstance(callback, ExportableState):
-                    self.state.stateful_callbacks[type(callback).__name__] = callback.state()
-            self.state.save_to_json(str(staging / TRAINER_STATE_NAME))
-            shutil.rmtree(final, ignore_errors=True)
-            os.replace(staging, final)
             rotate_checkpoints(
                 output_dir=str(folder),
                 save_total_limit=self.args.save_total_limit,
                 best_model_checkpoint=self.state.best_model_checkpoint,
             )
-        _barrier()
+        barrier()
 
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: nn.Module | None = None
     ) -> None:
         checkpoint = Path(resume_from_checkpoint)
         load_task_state(self.model, checkpoint)
-        skipped = checkpoint / _SKIPPED_FILE
-        if skipped.is_file():  # earlier versions kept none
-            dataset: Any = self.train_dataset
-            dataset.skipped_items[json.loads(skipped.read_text())] = True
-        seconds = checkpoint / _SECONDS_FILE
-        if seconds.is_file():  # likewise
-            self._seconds_before = json.loads(seconds.read_text())
+        dataset: Any = self.train_dataset
+        dataset.skipped_items[json.loads((checkpoint / _SKIPPED_FILE).read_text())] = True
+        self._seconds_before = json.loads((checkpoint / _SECONDS_FILE).read_text())
 
     def seconds(self) -> float:
         """How long the run took so far, up to the checkpoint in the processes before this one."""
@@ -263,54 +256,3 @@ class _LastStep(TrainerCallback):
             control.should_save = True
             control.should_log = True
         return control
-
-
-def task_state(task: nn.Module) -> dict[str, Tensor]:
-    """What changes in training: trained parameters, moving averages, queue and counters.
-
-    Returns:
-        the tensors themselves, by the task's names.
-    """
-    trained = {name: p.detach() for name, p in task.named_parameters() if p.requires_grad}
-    kept = task.state_dict()
-    buffers = {name: b for name, b in task.named_buffers() if name in kept}
-    return {**trained, **buffers}
-
-
-@torch.no_grad()
-def load_task_state(task: nn.Module, checkpoint: Path) -> None:
-    """Put a checkpoint's values in place.
-
-    Raises:
-        UserError: the checkpoint belongs to another kind of run.
-    """
-    stored = load_file(checkpoint / STATE_FILE)
-    current = task_state(task)
-    shapes = {name: value.shape for name, value in current.items()}
-    if shapes != {name: value.shape for name, value in stored.items()}:
-        odd = sorted(set(shapes) ^ set(stored)) or sorted(
-            n for n in shapes if shapes[n] != stored[n].shape
-        )
-        raise UserError(
-            f"{checkpoint} belongs to a run with other settings (first difference: {odd[0]}); "
-            "train into a new output."
-        )
-    for name, value in current.items():
-        value.copy_(stored[name])
-
-
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The complete checkpoint with the most steps, if there is one."""
-    numbered = [p for p in folder.glob("checkpoint-*") if p.name.split("-", 1)[1].isdecimal()]
-    found = [p for p in numbered if (p / TRAINER_STATE_NAME).is_file()]
-    return max(found, key=lambda p: int(p.name.split("-", 1)[1]), default=None)
-
-
-def processes_of(checkpoint: Path) -> int:
-    """How many processes wrote a checkpoint: each left the state of its random numbers."""
-    return len(list(checkpoint.glob("rng_state*.pth")))
-
-
-def _barrier() -> None:
-    if world_size() > 1:
-        torch.distributed.barrier()

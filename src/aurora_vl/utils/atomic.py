@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from aurora_vl.errors import UserError
+
+_UNFINISHED = ".unfinished-"
 
 
 def require_free(out: Path) -> None:
@@ -22,23 +25,28 @@ def require_free(out: Path) -> None:
 
 
 @contextmanager
-def whole_folder(out: Path) -> Iterator[Path]:
+def whole_folder(out: Path, *, replace: bool = False) -> Iterator[Path]:
     """A folder to write into that becomes `out` when the block ends well, and else vanishes.
 
     Args:
-        out: a new or empty folder; what lies above it is made if need be.
+        out: what lies above it is made if need be.
+        replace: put it in the place of a folder of that name, whatever it holds.
 
     Raises:
-        UserError: it is neither.
+        UserError: without `replace`, `out` is neither new nor an empty folder.
     """
-    require_free(out)
+    if not replace:
+        require_free(out)
     out = out.resolve()  # "." has no name, and a link stays one
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
+    prefix = f"{_UNFINISHED}{out.name}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=out.parent) as temporary:
         staging = Path(temporary) / out.name  # its own folder: mkdtemp's is closed to others
         staging.mkdir()
         yield staging
-        if out.is_dir():
+        if replace and out.is_dir():
+            os.replace(out, Path(temporary) / "before")
+        elif out.is_dir():
             out.rmdir()  # not everywhere is a folder put in the place of another
         os.replace(staging, out)
 
@@ -46,7 +54,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all: to a temporary name beside it, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    handle, temporary = tempfile.mkstemp(prefix=f"{_UNFINISHED}{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
@@ -55,6 +63,15 @@ def write_text(path: Path, text: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes left unfinished in a folder that nobody else writes into."""
+    for path in folder.glob(f"{_UNFINISHED}*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def require_writable(folder: Path, way_out: str) -> None:

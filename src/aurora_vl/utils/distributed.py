@@ -1,12 +1,13 @@
-"""Gathering over processes; every function is the identity where there is one process."""
+"""Working together with other processes; where there is one, gathering is the identity."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from accelerate import PartialState
 from torch import Tensor
 
 Key = TypeVar("Key")
@@ -21,6 +22,27 @@ def world_size() -> int:
 def rank() -> int:
     """This process's number; 0 without a process group."""
     return dist.get_rank() if world_size() > 1 else 0
+
+
+def own_device() -> torch.device:
+    """This process's device; under torchrun the processes find each other here."""
+    device: torch.device = PartialState(cpu=not torch.cuda.is_available()).device
+    return device
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+def from_main(value: Value | None) -> Value:
+    """The first process's value, in every process; it is pickled on the way."""
+    values: list[Any] = [value]
+    if world_size() > 1:
+        dist.broadcast_object_list(values, src=0)
+    found: Value = values[0]
+    return found
 
 
 def gather(tensor: Tensor) -> Tensor:

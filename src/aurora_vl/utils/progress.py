@@ -7,22 +7,18 @@ written, so logs and `--json` stay clean.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from aurora_vl.utils.processes import is_main_process
+
 Advance = Callable[[int, int], None]
 """Called with (done, in all)."""
 
 console = Console(stderr=True)
-
-
-def is_main_process() -> bool:
-    """Whether this is the process that speaks; torchrun names the others in RANK."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager

@@ -8,16 +8,13 @@ processes may ask for one at once: the first to finish leaves it, and the others
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from aurora_vl.data.synthetic.layouts import layout_named
 from aurora_vl.data.synthetic.spec import WorldSpec
 from aurora_vl.errors import UserError
+from aurora_vl.utils.atomic import whole_folder
 
 __all__ = ["WorldFiles", "WorldSpec", "ensure_world"]
 
@@ -52,27 +49,14 @@ def ensure_world(folder: Path, spec: WorldSpec) -> WorldFiles:
     # Another process may have written it between the two looks.
     if folder.exists() and any(folder.iterdir()) and not _holds(folder, spec):
         raise UserError(f"{folder} is not empty and holds no generated world; give another folder.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        layout.write(staging, spec)
-        (staging / _SPEC_FILE).write_text(json.dumps(asdict(spec), indent=1) + "\n")
-        staging.chmod(0o755)
-        _put_in_place(staging, folder, spec)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return found
-
-
-def _put_in_place(staging: Path, folder: Path, spec: WorldSpec) -> None:
-    """Rename a complete world, unless another process has put the same one there meanwhile."""
-    try:
-        with suppress(FileNotFoundError):
-            folder.rmdir()
-        os.replace(staging, folder)
-    except OSError:
-        if not _holds(folder, spec):
+        with whole_folder(folder) as staging:
+            layout.write(staging, spec)
+            (staging / _SPEC_FILE).write_text(json.dumps(asdict(spec), indent=1) + "\n")
+    except (OSError, UserError):
+        if not _holds(folder, spec):  # another process may have put the same one there meanwhile
             raise
+    return found
 
 
 def _holds(folder: Path, spec: WorldSpec) -> bool:

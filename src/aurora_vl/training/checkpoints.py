@@ -1,0 +1,81 @@
+"""Checkpoints: what they hold of a task, and which one a run goes on from.
+
+A checkpoint holds what is trained plus the momentum copy, the queue and their counters; Trainer
+itself would save 223M frozen parameters and none of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers.trainer import TRAINER_STATE_NAME
+
+from aurora_vl.errors import UserError
+from aurora_vl.utils.atomic import whole_folder
+from aurora_vl.utils.distributed import barrier, from_main, rank
+
+STATE_FILE = "aurora_state.safetensors"
+
+
+@contextmanager
+def checkpoint_folder(final: Path) -> Iterator[Path]:
+    """The folder that all processes write a checkpoint into, put in place when all are done."""
+    if rank() == 0:
+        with whole_folder(final, replace=True) as staging:
+            yield from_main(staging)
+            barrier()
+    else:
+        yield from_main(None)
+        barrier()
+    barrier()
+
+
+def task_state(task: nn.Module) -> dict[str, Tensor]:
+    """What changes in training: trained parameters, moving averages, queue and counters.
+
+    Returns:
+        the tensors themselves, by the task's names.
+    """
+    trained = {name: p.detach() for name, p in task.named_parameters() if p.requires_grad}
+    kept = task.state_dict()
+    buffers = {name: b for name, b in task.named_buffers() if name in kept}
+    return {**trained, **buffers}
+
+
+@torch.no_grad()
+def load_task_state(task: nn.Module, checkpoint: Path) -> None:
+    """Put a checkpoint's values in place.
+
+    Raises:
+        UserError: the checkpoint belongs to another kind of run.
+    """
+    stored = load_file(checkpoint / STATE_FILE)
+    current = task_state(task)
+    shapes = {name: value.shape for name, value in current.items()}
+    if shapes != {name: value.shape for name, value in stored.items()}:
+        odd = sorted(set(shapes) ^ set(stored)) or sorted(
+            n for n in shapes if shapes[n] != stored[n].shape
+        )
+        raise UserError(
+            f"{checkpoint} belongs to a run with other settings (first difference: {odd[0]}); "
+            "train into a new output."
+        )
+    for name, value in current.items():
+        value.copy_(stored[name])
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The complete checkpoint with the most steps, if there is one."""
+    numbered = [p for p in folder.glob("checkpoint-*") if p.name.split("-", 1)[1].isdecimal()]
+    found = [p for p in numbered if (p / TRAINER_STATE_NAME).is_file()]
+    return max(found, key=lambda p: int(p.name.split("-", 1)[1]), default=None)
+
+
+def processes_of(checkpoint: Path) -> int:
+    """How many processes wrote a checkpoint: each left the state of its random numbers."""
+    return len(list(checkpoint.glob("rng_state*.pth")))
