@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from aurora_vl.errors import UserError
@@ -46,8 +46,8 @@ def whole_folder(out: Path, *, replace: bool = False) -> Iterator[Path]:
         yield staging
         if replace and out.is_dir():
             os.replace(out, Path(temporary) / "before")
-        elif out.is_dir():
-            out.rmdir()  # not everywhere is a folder put in the place of another
+        with suppress(FileNotFoundError):
+            out.rmdir()  # not everywhere is a folder put in the place of an empty one
         os.replace(staging, out)
 
 

@@ -257,9 +257,9 @@ def test_two_that_write_one_world_at_once(
     """Both have seen that it is not there; both get it, and nothing else is left behind."""
     make, met = tempfile.mkdtemp, Barrier(2, timeout=60)
 
-    def meet(**given: Any) -> str:
+    def meet(*given: Any, **named: Any) -> str:
         met.wait()
-        return make(**given)
+        return make(*given, **named)
 
     folder = tmp_path / "w"
     if empty:
