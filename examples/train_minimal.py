@@ -2,7 +2,7 @@
 
 The bundled mini model knows bright pictures with plain captions. This script draws dark ones with
 terse captions, tunes an adapter on them and prints text-to-image recall before and after. It needs
-`pip install aurora-vl`, no network and about a minute on two CPU cores:
+the package alone, no network and about a minute on two CPU cores:
 
     python examples/train_minimal.py
 """

@@ -108,7 +108,7 @@ def folder(tmp_path: Path) -> Path:
         picture, caption = _composed(number)
         save(picture, tmp_path / name)
         lines.append(json.dumps({"image": name, "caption": caption}))
-    for split in ("train", "val", "test"):  # one set, to be learnt by heart
+    for split in ("train", "val", "test"):  # the same pictures in every split
         (tmp_path / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
     (tmp_path / "mine.yaml").write_text(
         "data: {kind: jsonl, annotations: ., media: .}\n"
@@ -145,5 +145,5 @@ def _scores(folder: Path, *settings: str) -> dict[str, float]:
     scored = run_process("evaluate", "mine.yaml", "--adapter", adapter, "--json", folder=folder)
     assert scored.status == 0, scored.err
     scores: dict[str, float] = scored.json["metrics"]
-    print(f"r_mean {scores['r_mean']:.1f}", *settings)  # README's number
+    print(f"r_mean {scores['r_mean']:.1f}", *settings)  # the one in docs/results.md
     return scores

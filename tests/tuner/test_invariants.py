@@ -1,4 +1,4 @@
-"""What must hold of an adapter on every family of models (the matrix of PEFT.md and STYLE.md)."""
+"""What must hold of an adapter on every family of models: PEFT's common tests, for this tuner."""
 
 from __future__ import annotations
 

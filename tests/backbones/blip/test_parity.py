@@ -69,7 +69,7 @@ def test_text_with_cross_attention(
 def test_cross_mask_equals_cutting(
     config: BlipConfig, fill: Fill, ids: Tensor, mask: Tensor, kind: torch.dtype
 ) -> None:
-    """transformers drops this mask (FIELD.md), so each row is compared with its states cut."""
+    """transformers ignores this mask, so each row is compared with its states cut."""
     theirs = TheirText(config.text_config, add_pooling_layer=False)
     ours = BlipTextModel(config.text_config)
     twin(ours, theirs, fill)
