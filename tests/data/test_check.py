@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,33 @@ def test_each_part_of_a_video_is_tried(tmp_path: Path) -> None:
     assert "before its window of 5 to 6 s" in report.undecodable_first[0]
     assert told[-1] == (4, 4)
     assert check_splits(Splits(parts, parts, parts), sample=1).undecodable == 1
+
+
+def test_a_part_that_lacks_counts_where_it_is_listed(tmp_path: Path) -> None:
+    """The same file, whose own part is there, is sound in another split."""
+    path = write_numbered(tmp_path / "a.mp4", 20)  # two seconds
+    other = CaptionedMedia("b.mp4", write_numbered(tmp_path / "b.mp4", 20), "video", ("x",))
+    there, behind = (
+        CaptionedMedia(str(window), path, "video", ("x",), window)
+        for window in ((0.0, 1.0), (50.0, 60.0))
+    )
+    report = check_splits(Splits([there], [other], [behind]))
+    assert [split.undecodable for split in report.splits.values()] == [0, 0, 1]
+    assert report.undecodable == 1
+
+
+def test_files_that_decoders_stumble_over_are_listed(tmp_path: Path, write_pictures: Any) -> None:
+    """Whatever the decoder raises, the others are looked at, too."""
+    cut = Path(shutil.copy(Path(__file__).parent / "files" / "cut.mp4", tmp_path))
+    (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(99))
+    bad = [CaptionedMedia("cut.mp4", cut, "video", ("x",)), record(tmp_path, "b.png")]
+    good = [record(tmp_path, name) for name in write_pictures(2)]
+    report = check_splits(Splits(bad + good, good[:1], good[1:]))
+    assert (report.decoded, report.undecodable) == (4, 2)
+    assert [fault.split(" is ")[0] for fault in report.undecodable_first] == [
+        str(cut),
+        str(tmp_path / "b.png"),
+    ]
 
 
 def test_a_sample_is_seeded(clean: Splits[CaptionedMedia]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +25,7 @@ from videos import (
 )
 
 from aurora_vl.data import video, video_file
-from aurora_vl.data.video import iter_frames, read_frames, sample_moments
+from aurora_vl.data.video import duration, iter_frames, read_frames, sample_moments
 from aurora_vl.errors import UserError
 
 CONTAINERS: dict[str, dict[str, Any]] = {
@@ -202,9 +203,9 @@ def decoded_count(path: Path, monkeypatch: pytest.MonkeyPatch, frames: int) -> i
     seen: list[float] = []
     time = video_file.VideoFile._time
 
-    def counting(self: Any, frame: Any, previous: float) -> float:
-        seen.append(previous)
-        return time(self, frame, previous)
+    def counting(*given: Any) -> float:
+        seen.append(time(*given))
+        return seen[-1]
 
     monkeypatch.setattr(video_file.VideoFile, "_time", counting)
     read_frames(path, frames)
@@ -267,6 +268,58 @@ def test_a_name_that_looks_like_an_address(tmp_path: Path, monkeypatch: pytest.M
     assert numbers(Path("http:b%20 c.mp4"), 2) == [1, 3]
 
 
+FILES = Path(__file__).parent / "files"
+GAPS = [*(i / 100 for i in range(4)), *(0.5 + i / 100 for i in range(4))]
+GAPS += [*(2.0 + i / 100 for i in range(4)), *(5.0 + i / 50 for i in range(10))]
+"""Bursts of frames and long gaps, as of a screen on which little moves."""
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv", "webm", "ts", "flv"])
+def test_bursts_and_gaps_with_frames_decoded_in_another_order(tmp_path: Path, ending: str) -> None:
+    """Of 5.2 s: the moments 0.3, 1.0, 1.6, 2.3, 2.9, 3.6, 4.2 and 4.9."""
+    codec = "libvpx" if ending == "webm" else "libx264"
+    path = write_numbered(tmp_path / f"a.{ending}", len(GAPS), stamps=GAPS, codec=codec, bf="3")
+    assert duration(path) == pytest.approx(5.2, abs=0.1)
+    assert numbers(path) == [3, 7, 7, 11, 11, 11, 11, 11]
+
+
+def test_a_long_gap_among_the_last_frames(tmp_path: Path) -> None:
+    """The frame before the gap is decoded after frames behind it."""
+    stamps = [*(i / 10 for i in range(10)), 4.0, 4.1, 4.2, 4.3, 4.4]
+    path = write_numbered(tmp_path / "a.mp4", len(stamps), stamps=stamps, bf="3")
+    assert duration(path) == pytest.approx(4.5)
+    assert numbers(path) == [2, 8, 9, 9, 9, 9, 9, 12]
+
+
+def test_a_screen_recording() -> None:
+    """24 frames in bursts at 0, 0.5, 2 and 5 s, of growing brightness."""
+    path = FILES / "vfr.mp4"
+    with av.open(str(path)) as container:
+        shown = [(float(f.pts * f.time_base), f.to_image()) for f in container.decode(video=0)]
+    assert duration(path) == pytest.approx(5.2, abs=0.01)
+    for part, picture in enumerate(read_frames(path)):
+        moment = (part + 0.5) / 8 * duration(path)
+        expected = [image for time, image in shown if time <= moment][-1]
+        assert np.abs(np.asarray(picture, int) - np.asarray(expected)).max() <= 2
+
+
+@pytest.mark.parametrize("options", [{"bf": "0"}, {"bf": "3"}])
+def test_avi_without_stamps(tmp_path: Path, options: dict[str, str]) -> None:
+    """AVI tells no times; FFmpeg's are by the order of decoding, and begin late."""
+    path = write_numbered(tmp_path / "a.avi", 40, **options)
+    assert numbers(path, 4) == [5, 15, 25, 35]
+    assert numbers(path, 40) == list(range(40))
+
+
+@pytest.mark.parametrize("ending", ["mkv", "mp4", "ts"])
+def test_open_groups_of_pictures_are_sound(tmp_path: Path, ending: str) -> None:
+    """Frames before a key frame that need what lies before it are no sign of damage."""
+    options = {"x264-params": "open-gop=1:scenecut=0", "bf": "3"}
+    path = write_numbered(tmp_path / f"a.{ending}", 60, **options)
+    assert numbers(path, 60) == list(range(60))
+    assert numbers(path, 4) == [7, 22, 37, 52]
+
+
 # ------------------------------------------------------------------------------- hostile files
 
 
@@ -306,6 +359,26 @@ def scrambled(folder: Path) -> Path:
     return folder / "bad.mp4"
 
 
+def zeroed(ending: str, **settings: str) -> Callable[[Path], Path]:
+    """With zeros in the middle fifth, as of a download whose parts came in any order."""
+
+    def make(folder: Path) -> Path:
+        path = write_numbered(
+            folder / f"bad.{ending}", 200, **CONTAINERS.get(ending, {}) | settings
+        )
+        content = bytearray(path.read_bytes())
+        start, end = int(0.4 * len(content)), int(0.6 * len(content))
+        content[start:end] = bytes(end - start)
+        path.write_bytes(content)
+        return path
+
+    return make
+
+
+def cut_short(folder: Path) -> Path:
+    return Path(shutil.copy(FILES / "cut.mp4", folder / "bad.mp4"))
+
+
 def too_large(codec: str) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         picture = np.zeros((2400, 4096, 3), np.uint8)
@@ -331,6 +404,12 @@ def pipe(folder: Path) -> Path:
         (cut("avi", 0.5), r"damaged: of its 10\.0 s, 2\.6 s can be read"),
         (cut("gif", 0.5), "is cut off: its end mark is missing"),
         (scrambled, "damaged"),
+        (cut_short, "is damaged, or tells no size of its frames"),
+        (zeroed("mp4"), "is damaged and cannot be decoded"),
+        (zeroed("mkv"), "is damaged and cannot be decoded"),
+        (zeroed("webm"), r"damaged and cannot be decoded \([\d,]+ bytes cannot be read\)"),
+        (zeroed("webm", codec="libvpx"), "is damaged and cannot be decoded"),
+        (zeroed("ts"), "is damaged and cannot be decoded"),
         (holding(b""), r"is empty \(0 bytes\)"),
         (holding(b"hello " * 1000), "is no video that can be read"),
         (holding(np.random.default_rng(0).bytes(100_000)), "is no video that can be read"),

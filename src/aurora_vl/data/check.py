@@ -17,10 +17,10 @@ from aurora_vl.data.media import missing_media, probe_media
 from aurora_vl.data.records import CaptionedMedia, QuestionRecord, R, Record, Splits, Window
 from aurora_vl.data.text import CAPTION_WORDS, QUESTION_WORDS, VIDEO_CAPTION_WORDS, count_words
 from aurora_vl.data.threads import mapped
-from aurora_vl.errors import UserError
+from aurora_vl.errors import MediaError
 
-Parts = list[Record]
-"""Records of one file, one for each of its windows."""
+Part = tuple[str, Window | None]
+"""A file's path and the window of it that is looked at."""
 LISTED = 10
 """How many examples of each fault a report names."""
 
@@ -108,13 +108,16 @@ def check_splits(
     present, missing = _look_for_files(list(chain.from_iterable(groups.values())))
     drawn = _draw(present, sample, seed)
     tried = list(chain.from_iterable(drawn))
-    damaged: dict[str, str] = {}
+    damaged: dict[Part, str] = {}
     faults = mapped(_fault, tried, threads or os.cpu_count() or 1)
     for done, (record, fault) in enumerate(zip(tried, faults, strict=True), start=1):
         if fault is not None:
-            damaged.setdefault(str(record.path), fault)
+            damaged[_part(record)] = fault
         if progress is not None:
             progress(done, len(tried))
+    by_file: dict[str, str] = {}
+    for (path, _), fault in damaged.items():
+        by_file.setdefault(path, fault)
     overlap = _overlap(groups)
     return DataReport(
         splits={
@@ -126,25 +129,30 @@ def check_splits(
         missing=len(missing),
         missing_first=missing[:LISTED],
         decoded=len(drawn),
-        undecodable=len(damaged),
-        undecodable_first=list(damaged.values())[:LISTED],
+        undecodable=len(by_file),
+        undecodable_first=list(by_file.values())[:LISTED],
         overlap={pair: len(shared) for pair, shared in overlap.items()},
         overlap_first={pair: shared[:LISTED] for pair, shared in overlap.items() if shared},
     )
 
 
-def _look_for_files(records: Sequence[Record]) -> tuple[list[Parts], list[str]]:
-    """Return the parts of each present file, and the absent paths."""
+def _look_for_files(records: Sequence[Record]) -> tuple[list[list[Record]], list[str]]:
+    """Return a record for each part of each present file, and the absent paths."""
     missing = missing_media(records)
     absent = set(missing)
     files: dict[str, dict[Window | None, Record]] = {}
     for record in records:
-        window = record.window if isinstance(record, CaptionedMedia) else None
-        files.setdefault(str(record.path), {})[window] = record
+        path, window = _part(record)
+        files.setdefault(path, {})[window] = record
     return [list(parts.values()) for path, parts in files.items() if path not in absent], missing
 
 
-def _draw(files: list[Parts], sample: int | None, seed: int) -> list[Parts]:
+def _part(record: Record) -> Part:
+    window = record.window if isinstance(record, CaptionedMedia) else None
+    return str(record.path), window
+
+
+def _draw(files: list[list[Record]], sample: int | None, seed: int) -> list[list[Record]]:
     if sample is None or sample >= len(files):
         return files
     chosen = np.random.default_rng(seed).permutation(len(files))[:sample]
@@ -154,7 +162,7 @@ def _draw(files: list[Parts], sample: int | None, seed: int) -> list[Parts]:
 def _fault(record: Record) -> str | None:
     try:
         probe_media(record)
-    except UserError as error:
+    except MediaError as error:
         return str(error)
     return None
 
@@ -170,14 +178,14 @@ def _overlap(groups: dict[str, list[R]]) -> dict[str, list[str]]:
 
 
 def _count(
-    records: Sequence[Record], missing: set[str], damaged: set[str], max_words: int | None
+    records: Sequence[Record], missing: set[str], damaged: set[Part], max_words: int | None
 ) -> SplitReport:
     paths = {str(record.path) for record in records}
     return SplitReport(
         media=len(paths),
         texts=sum(len(_texts(record)) for record in records),
         missing=len(paths & missing),
-        undecodable=len(paths & damaged),
+        undecodable=len({str(r.path) for r in records if _part(r) in damaged}),
         long_texts=sum(
             count_words(text) > (max_words or _limit(record))
             for record in records

@@ -7,6 +7,7 @@ between is decoded.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from io import SEEK_END, BytesIO
 from itertools import groupby
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 
 from aurora_vl.data.paths import Source
 from aurora_vl.data.records import Window
+from aurora_vl.data.video_trace import Trace
 from aurora_vl.errors import MediaError, UserError
 
 MAX_PIXELS = 4096 * 2304
@@ -24,9 +26,11 @@ MAX_PIXELS = 4096 * 2304
 # A list and not "whatever FFmpeg knows": its playlists and scripts name other files to be opened.
 _FORMATS = "mov,mp4,matroska,webm,avi,gif,mpegts,mpeg,flv,asf,ogg"
 _MATROSKA = "matroska,webm"
+_QUICKTIME = "mov,mp4,m4a,3gp,3g2,mj2"
 _DECODER = {"max_pixels": str(MAX_PIXELS)}
 # For streams whose pictures start long after the sound: bytes and microseconds that are looked at.
 _PATIENCE = {"probesize": "100000000", "analyzeduration": "600000000"}
+_SHUFFLED = 2.0  # seconds within which the last frames are decoded in another order
 _CUT_OFF = (1.0, 0.05)  # seconds and share of the duration that may lack at the end
 
 
@@ -46,6 +50,24 @@ class _Start(NamedTuple):
     key_frame: int
 
 
+class _Shown(NamedTuple):
+    """From when on and how long a packet's frame is shown, by its stream's clock."""
+
+    stamp: int
+    lasting: int
+    tick: Fraction
+
+    @property
+    def start(self) -> Fraction:
+        """In seconds."""
+        return self.stamp * self.tick
+
+    @property
+    def end(self) -> Fraction:
+        """In seconds."""
+        return (self.stamp + self.lasting) * self.tick
+
+
 class VideoFile:
     """An open video file; times are seconds from the first frame's.
 
@@ -61,6 +83,7 @@ class VideoFile:
     def __init__(self, source: Source, name: str) -> None:
         self.name = name
         self._source = source if isinstance(source, bytes) else Path(source)
+        self._last_frame = 0.0  # when it is shown, once the duration is known
         self._av = pyav()
         self._probing: dict[str, str] = {}
         self._open()
@@ -83,7 +106,7 @@ class VideoFile:
             ) from None
         cover = self._av.stream.Disposition.attached_pic
         streams = [s for s in self._container.streams.video if not s.disposition & cover]
-        unseen = streams and not streams[0].width and self._is("mpeg", "mpegts")
+        unseen = streams and not _area(streams[0]) and self._is("mpeg", "mpegts")
         if unseen and not self._probing:
             self._probing = _PATIENCE
             self._reopen()
@@ -105,9 +128,9 @@ class VideoFile:
     def _fault(self, stream: Any) -> str:
         """What keeps a stream from being decoded at all, or nothing."""
         limit = f"{MAX_PIXELS:,} pixels"
-        if not stream.width * stream.height:
-            return f"tells no size of its frames, or one above {limit}"
-        if stream.width * stream.height > MAX_PIXELS:
+        if not _area(stream):
+            return f"is damaged, or tells no size of its frames, or one above {limit}"
+        if _area(stream) > MAX_PIXELS:
             return f"has frames of {stream.width} x {stream.height}, above {limit}"
         if self._is("gif") and not _ends_as_gif(self._source):
             return "is cut off: its end mark is missing"
@@ -115,6 +138,11 @@ class VideoFile:
 
     def _is(self, *formats: str) -> bool:
         return self._container.format.name in formats
+
+    @property
+    def _unsorted(self) -> bool:
+        """Whether stamps follow the order of decoding: AVI has none, so FFmpeg makes them up."""
+        return self._is("avi") and self._stream.codec_context.name in ("h264", "hevc")
 
     def close(self) -> None:
         """Close the file."""
@@ -150,16 +178,17 @@ class VideoFile:
             self._container.seek(searched[0].target, stream=self._stream)
             yield from self._decoded_at(wanted)
 
-    def _first_shown(self) -> float:
+    def _first_shown(self) -> Fraction:
         """When the first frame is shown, by the file's own clock.
 
-        Of a Matroska file in which sound comes first FFmpeg tells when that begins.
+        Of a Matroska file in which sound comes first FFmpeg tells when that begins, and of H.264 in
+        AVI that it begins at 0, though it shifts all frames.
         """
         stamp = self._stream.start_time or 0
-        if self._is(_MATROSKA):
+        if self._is(_MATROSKA) or self._unsorted:
             first = next((p for p in self._container.demux(self._stream) if p.size), None)
             stamp = max(stamp, first.pts or 0) if first else stamp
-        return float(stamp * self._stream.time_base)
+        return Fraction(stamp * self._stream.time_base)
 
     def _duration(self) -> float:
         """Seconds to the end of the last frame; headers tell where to look for it.
@@ -168,10 +197,10 @@ class VideoFile:
         tells the truth, and whether the file was cut off.
         """
         told = self._told_duration()
-        end, anything = self._last_end(told) if told else (0.0, 0.0)
+        end, anything = self._last_end(told, told - _SHUFFLED) if told else (0.0, 0.0)
         if not anything:
             self._reopen()
-            end, anything = self._last_end()
+            end, anything = self._last_end(told)
         seconds, share = _CUT_OFF
         if anything < told - max(seconds, share * told):
             raise MediaError(
@@ -180,22 +209,45 @@ class VideoFile:
             )
         return end or told
 
-    def _last_end(self, since: float | None = None) -> tuple[float, float]:
+    def _last_end(self, told: float, since: float | None = None) -> tuple[float, float]:
         """When the stream and when anything in the file ends, looking from some second on."""
-        end = anything = 0.0
+        last_shown = last_decoded = None
+        others = self._start
         try:
             if since is not None:
-                target = int((since + self._start) / self._stream.time_base)
-                self._container.seek(target, stream=self._stream)
+                self._container.seek(self._stamp(max(since, 0.0)), stream=self._stream)
             for packet in self._container.demux():
-                if packet.pts is not None and packet.time_base is not None:
-                    last = float((packet.pts + (packet.duration or 0)) * packet.time_base)
-                    anything = max(anything, last - self._start)
-                    if packet.stream_index == self._stream.index:
-                        end = max(end, last - self._start)
+                if packet.pts is None or packet.time_base is None:
+                    continue
+                found = _Shown(packet.pts, packet.duration or 0, packet.time_base)
+                if packet.stream_index != self._stream.index:
+                    others = max(others, found.end)
+                    continue
+                last_decoded = found
+                if last_shown is None or found.stamp >= last_shown.stamp:
+                    last_shown = found
         except self._av.error.FFmpegError:
             pass  # what cannot be read is not there
-        return end, anything
+        if last_shown is None or last_decoded is None:
+            return 0.0, float(others - self._start)
+        self._last_frame = float(last_shown.start - self._start)
+        end = self._end_of(last_shown, last_decoded, told)
+        return end, max(end, float(others - self._start))
+
+    def _end_of(self, shown: _Shown, decoded: _Shown, told: float) -> float:
+        """When the frame that is shown last ends, in seconds.
+
+        In some containers a duration tells when the next frame is decoded; then that of the frame
+        shown last is another's, unless it is decoded last, too.
+        """
+        start = shown.start - self._start
+        if shown.lasting != decoded.lasting:
+            if self._is(_QUICKTIME) and told > start:
+                return told
+            shown = shown._replace(lasting=min(shown.lasting, decoded.lasting))
+        if not shown.lasting and self._stream.average_rate:
+            return float(start + 1 / self._stream.average_rate)
+        return float(shown.end - self._start)
 
     def _told_duration(self) -> float:
         """Seconds by the header; 0 if it has none, as in recordings that were never finished."""
@@ -203,7 +255,7 @@ class VideoFile:
         told = float((stream.duration or 0) * stream.time_base)
         if self._is(_MATROSKA):  # tells the streams' ends, in tags, or else the whole file's
             told = _seconds(stream.metadata.get("DURATION", "")) or told
-            told = max(told - self._start, 0.0)
+            told = max(told - float(self._start), 0.0)
         if told and self._is("avi") and stream.average_rate:
             # A file that was cut off has a shorter index, but still counts all its frames.
             return max(told, float(stream.frames / stream.average_rate))
@@ -218,7 +270,7 @@ class VideoFile:
         found = []
         try:
             for moment in moments:
-                target = int((moment + self._start) / self._stream.time_base)
+                target = wanted = int((moment + float(self._start)) / self._stream.time_base)
                 packet = self._packet_at(target)
                 if packet is not None and packet.pts is not None and packet.pts > target:
                     # Searched by decoding time, which may be earlier than the time of showing.
@@ -226,6 +278,8 @@ class VideoFile:
                     packet = self._packet_at(target)
                 if packet is None or packet.pts is None or not packet.is_keyframe:
                     return None
+                if packet.pts > max(wanted, self._stamp(0.0)):
+                    return None  # what lies before cannot be found, or not be read
                 found.append(_Start(target, packet.pts))
         except self._av.error.FFmpegError:
             return None
@@ -239,33 +293,59 @@ class VideoFile:
         """Decode on from where the file stands and pick the frame shown at each moment."""
         waiting = list(moments)
         shown, shown_from = None, -np.inf
-        for frame in self._container.decode(self._stream):
-            time = self._time(frame, shown_from)
+        trace = Trace(self._stream, self._container.format.name)
+        for number, frame in enumerate(self._frames(trace)):
+            time = self._time(frame, trace, number, shown_from)
+            if shown is None and time > waiting[0]:
+                self._refuse_hole(trace, -1.0, waiting[0])
             while waiting and shown is not None and time > waiting[0]:
-                yield self._sound(shown, shown_from)
+                self._refuse_hole(trace, shown_from, waiting[0])
+                yield shown
                 waiting.pop(0)
             if not waiting:
                 return
+            if frame.is_corrupt:
+                raise damaged(self.name, f"the frame at {time:.1f} s is incomplete")
             shown, shown_from = frame, time
         if shown is None:
             raise damaged(self.name, f"no frame can be decoded at {waiting[0]:.1f} s")
-        lasting = float((shown.duration or 0) * shown.time_base)
         for moment in waiting:
-            if moment > shown_from + max(lasting, _CUT_OFF[0]):
+            self._refuse_hole(trace, shown_from, moment)
+            if moment > self._last_frame > shown_from + _CUT_OFF[0]:
                 raise damaged(self.name, f"no frame can be decoded at {moment:.1f} s")
-            yield self._sound(shown, shown_from)
+            yield shown
 
-    def _time(self, frame: Any, previous: float) -> float:
+    def _frames(self, trace: Trace) -> Iterator[Any]:
+        """Decode from where the file stands; signs of damage on the way are a fault."""
+        streams = () if trace.all_streams else (self._stream,)
+        for packet in self._container.demux(*streams):
+            fault = trace.fault_at(packet)
+            if fault:
+                raise damaged(self.name, fault)
+            if packet.stream_index == self._stream.index:
+                yield from packet.decode()
+
+    def _refuse_hole(self, trace: Trace, shown: float, moment: float) -> None:
+        fault = trace.fault_between(self._stamp(shown), self._stamp(moment))
+        if fault:
+            raise damaged(self.name, f"at {moment:.1f} s {fault}")
+
+    def _stamp(self, seconds: float) -> int:
+        """Seconds by the stream's clock, to its nearest tick."""
+        return round((seconds + float(self._start)) / self._stream.time_base)
+
+    def _time(self, frame: Any, trace: Trace, number: int, previous: float) -> float:
         """When a frame is shown; frames come in order even where their stamps are none or wrong."""
         if frame.pts is None:
             rate = self._stream.average_rate or 25
             return max(previous, -1.0 / float(rate)) + 1.0 / float(rate)
-        return max(previous, float(frame.pts * frame.time_base) - self._start)
+        stamp = trace.stamp(number) if self._unsorted else frame.pts
+        return max(previous, float(stamp * self._stream.time_base - self._start))
 
-    def _sound(self, frame: Any, time: float) -> Any:
-        if frame.is_corrupt:
-            raise damaged(self.name, f"the frame at {time:.1f} s is incomplete")
-        return frame
+
+def _area(stream: Any) -> int:
+    """Pixels of a frame; 0 where the header tells no size, or names no decoder that would know."""
+    return 0 if stream.codec_context is None else int(stream.width * stream.height)
 
 
 def _ends_as_gif(source: Path | bytes) -> bool:
