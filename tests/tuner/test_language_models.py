@@ -75,6 +75,20 @@ def test_fused_maps_are_cut_into_slices(kind: str, name: str, out_blocks: int) -
     assert {(e["out_width"], e["out_blocks"]) for e in found.values()} == {(16, out_blocks)}
 
 
+@pytest.mark.parametrize(("kind", "parts"), [("gemma3", 6 + 2 + 3), ("gemma4", 3)])
+def test_gemma_that_sees(kind: str, parts: int) -> None:
+    """From 4B on it is loaded with its vision tower, as a model of another type."""
+    text = {**GROUPED, "num_hidden_layers": 1}
+    vision = {**SMALL, "num_hidden_layers": 1, "image_size": 16, "patch_size": 8}
+    settings: dict[str, Any] = {"text_config": text, "vision_config": vision}
+    if kind == "gemma4":
+        settings = {"text_config": text}
+    found = blocks(causal(kind, **settings))
+    assert len(found) == parts
+    language = {name.rpartition(".")[2] for name in found if "language_model" in name}
+    assert language == {"q_proj", "k_proj", "v_proj"}
+
+
 def test_the_language_models_attention_alone() -> None:
     """Every one that is listed with separate maps has them, in attention and nowhere else."""
     listed = [kind for kind, names in DEFAULT_TARGETS.items() if names == DEFAULT_TARGETS["llama"]]

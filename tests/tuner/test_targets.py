@@ -158,21 +158,65 @@ def test_the_record_decides_when_loading(families: dict[str, Any], tmp_path: Pat
     )
 
 
+def linear(width: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(width, width))
+
+
 def test_a_config_serves_any_number_of_models(tmp_path: Path) -> None:
+    """Each model holds the object it was given, as in PEFT, until another one is given it."""
     config = AuroraConfig(r=4, target_modules=["0"], init_weights=False)
-    untouched = copy.deepcopy(config)
-    wide = get_peft_model(nn.Sequential(nn.Linear(32, 32)), config)
-    get_peft_model(nn.Sequential(nn.Linear(8, 8)), config)
+    wide = get_peft_model(linear(32), config)
+    assert wide.peft_config["default"] is config
+    narrow = get_peft_model(linear(8), config)
+    assert narrow.peft_config["default"] is config
     wide.add_adapter("second", config)
-    assert config == untouched
-    for name in ("default", "second"):
-        blocks = wide.peft_config[name].target_blocks["0"]
-        assert (blocks["in_width"], blocks["in_blocks"]) == (32, 1)
-    narrow = get_peft_model(nn.Sequential(nn.Linear(8, 8)), config)
-    assert narrow.base_model.aurora_U_8["default"].shape == (4, 8)
-    wide.save_pretrained(str(tmp_path))
+    assert wide.peft_config["second"] is config
+    narrower = get_peft_model(linear(4), config)
+    for model, width in ((wide, 32), (narrow, 8), (narrower, 4)):
+        for own in model.peft_config.values():
+            assert own.listed_widths == [width]
+            blocks = own.target_blocks["0"]
+            assert (blocks["in_width"], blocks["in_blocks"]) == (width, 1)
+        model.save_pretrained(str(tmp_path / str(width)))
+        again = PeftModel.from_pretrained(linear(width), str(tmp_path / str(width)))
+        assert again.peft_config["default"].listed_widths == [width]
+    assert wide.peft_config["default"].target_modules == {"0"}
+
+
+def test_what_is_changed_between_two_models_holds_for_the_second(tmp_path: Path) -> None:
+    config = AuroraConfig(r=4, target_modules="all-linear")
+    first = get_peft_model(linear(32), config)
+    config.r, config.listed_widths = 2, [8]
+    second = get_peft_model(nn.ModuleDict({"other": nn.Linear(32, 32)}), config)
+    assert second.base_model.aurora_U_8["default"].shape == (2, 8)
+    assert second.peft_config["default"].target_modules == {"other"}
+    first.save_pretrained(str(tmp_path))
     written = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))
-    assert (written["listed_widths"], list(written["target_blocks"])) == ([32], ["0"])
+    assert (written["r"], written["listed_widths"]) == (4, [32])
+    assert first.peft_config["default"].target_modules == {"0"}
+
+
+def test_a_failed_adapter_leaves_its_configuration_as_given(families: dict[str, Any]) -> None:
+    config = AuroraConfig(r=4, target_modules=["conv", "lin0"])
+    with pytest.raises(ValueError, match="is a Conv1d"):
+        get_peft_model(families["mlp"].build(), config)
+    assert config == AuroraConfig(r=4, target_modules=["conv", "lin0"])
+    adapted = families["mlp"].changed()
+    used = adapted.peft_config["default"]
+    before = used.to_dict()
+    with pytest.raises(ValueError, match="cannot be called"):
+        adapted.add_adapter("v1.2", used)
+    assert adapted.peft_config["default"].to_dict() == before
+
+
+def test_a_copied_model_has_configurations_of_its_own() -> None:
+    config = AuroraConfig(r=4, target_modules=["0"])
+    wide = get_peft_model(linear(32), config)
+    twin = copy.deepcopy(wide)
+    get_peft_model(linear(8), twin.peft_config["default"])
+    get_peft_model(linear(4), copy.copy(config))
+    for model in (wide, twin):
+        assert model.peft_config["default"].listed_widths == [32]
 
 
 @pytest.mark.parametrize(

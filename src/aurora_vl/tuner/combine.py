@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from peft.utils import ModulesToSaveWrapper
@@ -19,9 +18,6 @@ from torch import Tensor, nn
 from aurora_vl.tuner.config import AuroraConfig
 from aurora_vl.tuner.gqt import AuroraQueryGate
 from aurora_vl.tuner.layer import AuroraLinear
-
-if TYPE_CHECKING:
-    from aurora_vl.tuner.model import AuroraModel
 
 
 def check(configs: Sequence[AuroraConfig], weights: Sequence[float]) -> None:
@@ -81,29 +77,36 @@ def combined_config(
     return config
 
 
-def fill(tuner: AuroraModel, shares: Mapping[str, float], adapter_name: str) -> None:
-    """Give the new adapter's parameters the values of the weighted sum.
+def fill(
+    adapter_name: str,
+    shares: Mapping[str, float],
+    configs: Mapping[str, AuroraConfig],
+    shared: Mapping[str, nn.ParameterDict],
+    modules: Iterable[nn.Module],
+) -> None:
+    """Give a new adapter's parameters the values of the weighted sum.
 
     Args:
-        tuner: holds the adapters; the new one is injected already.
+        adapter_name: the new adapter; it is injected already.
         shares: weight of each adapter.
-        adapter_name: the new adapter.
+        configs: of the adapters.
+        shared: the containers of the tuner's parameters, by name.
+        modules: of the adapted model.
     """
-    ranks = {name: tuner.peft_config[name].r for name in shares}
-    for name, container in tuner.shared_parameters().items():
+    ranks = {name: configs[name].r for name in shares}
+    for name, container in shared.items():
         if adapter_name not in container:
             continue
         kind = name.removeprefix("aurora_")[0]
         if kind == "c":
             scaled = [
-                weight * tuner.peft_config[other].scale * container[other]
-                for other, weight in shares.items()
+                weight * configs[other].scale * container[other] for other, weight in shares.items()
             ]
             value = torch.cat(scaled) if scaled[0].dim() == 1 else _block_diagonal(scaled)
         else:
             value = _stacked(container, ranks, adapter_name, 0 if kind == "U" else 1)
         _put(container, adapter_name, value)
-    for module in tuner.model.modules():
+    for module in modules:
         if isinstance(module, AuroraLinear) and adapter_name in module.aurora_P:
             _put(module.aurora_P, adapter_name, _stacked(module.aurora_P, ranks, adapter_name, 2))
         elif isinstance(module, AuroraQueryGate):

@@ -87,16 +87,16 @@ class AuroraConfig(PeftConfig):
         dropout_at: "rank", on x U^T; "released": there in text and other maps, behind the core with
             a mask per output slice in maps under a module named like "vision".
         listed_widths: widths that sizes are cut by. None: the model's hidden sizes by its config;
-            without a config the sizes of the targeted square maps. The adapter's own copy of the
-            configuration, `model.peft_config[name]`, has them resolved.
+            without a config the sizes of the targeted square maps. `model.peft_config[name]` has
+            them resolved.
         init_weights: False gives a start that changes the model, for tests.
         init: "ours" or the "released" code's distributions; both start as the frozen model.
         gqt: the query gate in layers that offer a slot: "released", "gated" or "off".
         gqt_start: "zero", or "normal": N(0, 0.0002^2) as released. "gated" starts at scale 1,
             shift 0 whatever is said here.
-        target_blocks: for every targeted map its widths and blocks, filled in the adapter's own
-            copy of the configuration. An adapter made from that copy or from a file is cut as
-            recorded there, unless a setting that the blocks follow from has been changed since.
+        target_blocks: for every targeted map its widths and blocks, filled in when an adapter is
+            made. An adapter made from a copy or from a file is cut as recorded there, unless a
+            setting that the blocks follow from has been changed since.
 
     Raises:
         ValueError: a value is outside its range or two values contradict each other.
@@ -249,10 +249,15 @@ class AuroraConfig(PeftConfig):
             self.listed_widths = sorted(set(self.listed_widths), reverse=True)
 
     def _check_layers(self) -> None:
-        if isinstance(self.target_modules, str) and self.layers_to_transform is not None:
+        targets = self.target_modules
+        if isinstance(targets, str) and self.layers_to_transform is not None:
+            way_out = (
+                "list the maps' names in place of 'all-linear'."
+                if targets == "all-linear"
+                else f"put the layers into the regular expression {targets!r}."
+            )
             raise ValueError(
-                "`layers_to_transform` works with a list of `target_modules`, not with the "
-                f"regular expression {self.target_modules!r}: put the layers into the expression."
+                f"`layers_to_transform` works with a list of `target_modules` only: {way_out}"
             )
         if self.layers_pattern and self.layers_to_transform is None:
             raise ValueError("`layers_pattern` is given without `layers_to_transform`.")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from aurora_vl.tuner import functional, initialization
 from aurora_vl.tuner.config import AuroraConfig
 from aurora_vl.tuner.layer import AuroraLayer
+from aurora_vl.tuner.parameters import AdapterParameters
 from aurora_vl.tuner.query_slot import QuerySlot
 
 __all__ = ["GATE_NAMES", "AuroraQueryGate", "QuerySlot"]
@@ -37,15 +38,15 @@ class AuroraQueryGate(nn.Module, AuroraLayer):
 
     adapter_layer_names = _SELF_NAMES + _CROSS_NAMES
     own_names = adapter_layer_names
-    aurora_gate_self_shift: nn.ParameterDict
-    aurora_gate_cross_shift: nn.ParameterDict
+    aurora_gate_self_shift: AdapterParameters
+    aurora_gate_cross_shift: AdapterParameters
 
     def __init__(self, base_layer: QuerySlot) -> None:
         super().__init__()
         self._start_unmerged(base_layer)
         self.dim = base_layer.dim
         for name in self.own_names:
-            setattr(self, name, nn.ParameterDict())
+            setattr(self, name, AdapterParameters())
 
     @property
     def by_token(self) -> bool:
@@ -122,7 +123,7 @@ class AuroraQueryGate(nn.Module, AuroraLayer):
         causal: bool,
     ) -> Tensor:
         vectors = [
-            getattr(self, name)[adapter_name].to(layer_output)
+            getattr(self, name)(adapter_name).to(layer_output)
             for name in self.own_names
             if adapter_name in getattr(self, name)
         ]

@@ -1,7 +1,7 @@
 """The adapted linear map, and what it shares with the query gate.
 
-Shared factors belong to the tuner; a layer holds plain references to their containers (never to the
-parameters, which PEFT re-assigns), so they are saved, counted and moved once (PEFT.md 3.2).
+Shared factors belong to the tuner; a layer holds views of them that are no modules, so they are
+saved, counted and moved once.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from aurora_vl.tuner import functional, initialization
 from aurora_vl.tuner.config import AuroraConfig
 from aurora_vl.tuner.layout import BlockLayout
+from aurora_vl.tuner.parameters import AdapterParameters, SharedParameters
 from aurora_vl.tuner.rows import BASE_ROWS, RowLayer, Rows, rows_of
 from aurora_vl.tuner.targets import is_mlp, is_vision
 
@@ -149,7 +150,7 @@ class AuroraLinear(nn.Module, AuroraLayer):
 
     own_names = ("aurora_P",)
     other_param_names = ("aurora_settings",)
-    aurora_core: nn.ParameterDict  # the tuner's, as are the factors that the layout names
+    aurora_core: SharedParameters  # as are the factors that the layout names
 
     def __init__(self, base_layer: nn.Module, **kwargs: Any) -> None:
         super().__init__()
@@ -157,7 +158,7 @@ class AuroraLinear(nn.Module, AuroraLayer):
         linear = self.get_base_layer()
         self.quantization_backend = resolve_quantization_backend(linear, **kwargs)
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.aurora_P = nn.ParameterDict()
+        self.aurora_P = AdapterParameters()
         self.aurora_settings: dict[str, MapSettings] = {}
         self.adapter_layer_names = ("aurora_P",)
 
@@ -167,7 +168,8 @@ class AuroraLinear(nn.Module, AuroraLayer):
         config: AuroraConfig,
         key: str,
         layout: BlockLayout,
-        shared: dict[str, nn.ParameterDict],
+        shared: dict[str, AdapterParameters],
+        device: torch.device,
     ) -> None:
         """Give the layer one more adapter.
 
@@ -178,10 +180,10 @@ class AuroraLinear(nn.Module, AuroraLayer):
             layout: the blocks of this map.
             shared: containers of the shared parameters by attribute name: `aurora_core` and the
                 layout's factors, each holding this adapter's entry.
+            device: of the layer's own rows.
         """
         for name, container in shared.items():
-            # Not setattr: nn.Module would register the container here as well.
-            self.__dict__[name] = container
+            setattr(self, name, SharedParameters(container, self.aurora_P))
         self.adapter_layer_names = tuple(dict.fromkeys((*self.adapter_layer_names, *shared)))
         released = config.dropout_at == "released"
         self.aurora_settings[adapter_name] = MapSettings(
@@ -190,18 +192,17 @@ class AuroraLinear(nn.Module, AuroraLayer):
         # The released code keeps fc1 and fc2's rows in one array, q, k, v and proj's in another.
         columns = 8 if is_mlp(key, config.mlp_modules) else 4 if is_vision(key) else 1
         rows = initialization.modes(config, layout.out_blocks, layout.in_blocks, columns)
-        core = shared["aurora_core"][adapter_name]
-        device, _ = self._get_base_layer_device_and_dtype(self.get_base_layer())
-        self.aurora_P[adapter_name] = nn.Parameter(rows.to(device or core.device, core.dtype))
+        dtype = shared["aurora_core"][adapter_name].dtype
+        self.aurora_P[adapter_name] = nn.Parameter(rows.to(device, dtype))
 
     def factors(self, adapter_name: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return (U, V, core, P) of the adapter, on the device and in the dtype of P."""
-        modes = self.aurora_P[adapter_name]
-        u, v = (
-            getattr(self, name)[adapter_name].to(modes)
-            for name in self.aurora_settings[adapter_name].layout.factors
+        modes = self.aurora_P(adapter_name)
+        u, v, core = (
+            getattr(self, name)(adapter_name).to(modes)
+            for name in (*self.aurora_settings[adapter_name].layout.factors, "aurora_core")
         )
-        return u, v, self.aurora_core[adapter_name].to(modes), modes
+        return u, v, core, modes
 
     def get_delta_weight(self, adapter_name: str) -> Tensor:
         """Return the adapter's change of the weight, (out_features, in_features)."""

@@ -1,21 +1,17 @@
 """The tuner: finds the maps to adapt, owns the shared factors, and keeps PEFT's promises for them.
 
 PEFT knows nothing of parameters that belong to the tuner itself, so adding, freezing, casting,
-deleting and rolling back an adapter are completed here (PEFT.md 3.1).
+deleting and rolling back an adapter are completed here.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
-from peft import NoMatchingPeftModuleError
-from peft.tuners.tuners_utils import BaseTuner
 from peft.utils import get_quantization_kwargs
-from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import Tensor, nn
 
 from aurora_vl.tuner import combine, initialization
@@ -23,17 +19,12 @@ from aurora_vl.tuner.config import AuroraConfig
 from aurora_vl.tuner.gqt import AuroraQueryGate, QuerySlot
 from aurora_vl.tuner.layer import AuroraLayer, AuroraLinear
 from aurora_vl.tuner.layout import BlockLayout
+from aurora_vl.tuner.matching import TargetMatching, unwrapped
+from aurora_vl.tuner.parameters import AdapterParameters, check_adapter_name
+from aurora_vl.tuner.resolving import ConfigUse, release
 from aurora_vl.tuner.rows import adapter_rows, check_rows
-from aurora_vl.tuner.targets import (
-    CONV1D_MODELS,
-    DEFAULT_TARGETS,
-    config_widths,
-    is_mlp,
-    sharing_group,
-    square_widths,
-)
+from aurora_vl.tuner.targets import is_mlp, sharing_group
 
-_PACKED = nn.MultiheadAttention
 _LOW_PRECISION = ("float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
 
 
@@ -42,14 +33,10 @@ def _discard(container: Any, adapter_name: str) -> None:
         del container[adapter_name]
 
 
-def _unwrapped(module: nn.Module) -> nn.Module:
-    return module.get_base_layer() if isinstance(module, AuroraLayer) else module
-
-
-class AuroraModel(BaseTuner):
+class AuroraModel(TargetMatching):
     """A model with Aurora adapters, made by `get_peft_model(model, AuroraConfig(...))`.
 
-    Shared parameters are ParameterDicts of the tuner, keyed by adapter: `aurora_core`,
+    Shared parameters are containers of the tuner, keyed by adapter: `aurora_core`,
     `aurora_U_<width>` (r, width) and `aurora_V_<width>` (width, r), with the group's name before
     the width where `sharing` has groups. In an adapter's file they are `base_model.aurora_core` and
     so on; a map's own rows are
@@ -60,88 +47,24 @@ class AuroraModel(BaseTuner):
     uses_shared_state = True
     prefix = "aurora_"
     tuner_layer_cls = AuroraLayer
-    target_module_mapping = DEFAULT_TARGETS
 
-    # Finding the targets
+    @property
+    def peft_config(self) -> dict[str, AuroraConfig]:
+        """The configurations by adapter: the objects that were given, with what was resolved.
 
-    def _prepare_adapter_config(
-        self, peft_config: AuroraConfig, model_config: dict[str, Any]
-    ) -> AuroraConfig:
-        known = self.target_module_mapping
-        model_type = model_config.get("model_type")
-        if peft_config.target_modules is None and model_type in CONV1D_MODELS:
-            raise ValueError(
-                f"Aurora adapts nn.Linear only, and a model of type {model_type!r} is made of "
-                "Conv1D: name its nn.Linear maps, if it has any, in `target_modules`, or take "
-                "another model."
-            )
-        if peft_config.target_modules is None and model_type not in known:
-            raise ValueError(
-                f"Aurora has no default targets for model type {model_type!r}: set "
-                "`target_modules` in AuroraConfig, for example to 'all-linear'. Known: "
-                f"{', '.join(sorted(known))}."
-            )
-        return super()._prepare_adapter_config(peft_config, model_config)
-
-    def _check_target_module_exists(self, peft_config: AuroraConfig, key: str) -> Any:
-        """Match a module: slots by their kind (where gates are on), other modules by name.
-
-        What is excluded and which layers are chosen holds for both.
+        Raises:
+            AttributeError: before PEFT has set them, which it asks by this.
         """
-        if isinstance(_unwrapped(self.model.get_submodule(key)), QuerySlot):
-            by_kind = copy.copy(peft_config)
-            by_kind.target_modules = {key.rpartition(".")[2]}
-            found = super()._check_target_module_exists(by_kind, key)
-            return found and peft_config.gqt != "off"
-        found = super()._check_target_module_exists(peft_config, key)
-        if found and isinstance(self.model.get_submodule(key.rpartition(".")[0]), _PACKED):
-            return False  # nn.MultiheadAttention reads its projections' weights, never calls them
-        return found
+        if "_configs" not in self.__dict__:
+            raise AttributeError("peft_config")
+        configs: dict[str, AuroraConfig] = self.__dict__["_configs"]
+        configs.update((n, use.config) for n, use in self._uses.items() if n in configs)
+        return configs
 
-    def _prepare_model(self, peft_config: AuroraConfig, model: nn.Module) -> None:
-        """Refuse targets that no module has: beside query gates, PEFT's own check is content."""
-        targets = peft_config.target_modules
-        asked = targets and targets != DUMMY_TARGET_MODULES and self._by_name
-        gated = peft_config.gqt != "off" and any(
-            isinstance(_unwrapped(module), QuerySlot) for module in model.modules()
-        )
-        if asked and gated and not self._targets_any_module(peft_config):
-            excluded = peft_config.exclude_modules
-            fault = f", or all of them excluded by {excluded}" if excluded else ""
-            raise NoMatchingPeftModuleError(
-                f"Target modules {targets} not found in the base model{fault}. Check "
-                "`target_modules`, `exclude_modules` and `layers_to_transform`; to train the query "
-                "gates alone, set `target_modules=[]`."
-            )
-
-    def _targets_any_module(self, config: AuroraConfig) -> bool:
-        kind: type[nn.Module] = nn.Module
-        if config.target_modules == "all-linear":  # PEFT writes their names into it later
-            config, kind = copy.copy(config), nn.Linear
-            config.target_modules = ".*"
-        return any(
-            isinstance(inner := _unwrapped(module), kind)
-            and not isinstance(inner, QuerySlot)
-            and self._check_target_module_exists(config, key)
-            for key, module in self.model.named_modules()
-            if key
-        )
-
-    def _targeted_sizes(self, config: AuroraConfig) -> Iterator[tuple[int, int]]:
-        for key, module in self.model.named_modules():
-            inner = _unwrapped(module)
-            if not key or not isinstance(inner, nn.Linear):
-                continue
-            if self._check_target_module_exists(config, key):
-                yield inner.in_features, inner.out_features
-
-    def _resolve_widths(self, config: AuroraConfig) -> list[int]:
-        model_config = getattr(self.model, "config", None)
-        if isinstance(model_config, dict) or hasattr(model_config, "to_dict"):
-            widths = config_widths(model_config)
-            if widths:
-                return widths
-        return square_widths(self._targeted_sizes(config))
+    @peft_config.setter
+    def peft_config(self, configs: dict[str, AuroraConfig]) -> None:
+        self.__dict__["_configs"] = configs
+        self.__dict__.setdefault("_uses", {})
 
     # Adding an adapter
 
@@ -155,24 +78,25 @@ class AuroraModel(BaseTuner):
     ) -> None:
         """Add an adapter; if that fails, leave the model and other adapters as they were.
 
-        The adapter keeps a configuration of its own: what is resolved here for this model must not
-        show in the caller's, who may use it for others.
-
         Args:
             model: the model to adapt.
             adapter_name: name of the adapter; its config is in `peft_config`.
             autocast_adapter_dtype: see PEFT.
             low_cpu_mem_usage: create the parameters on the meta device.
             state_dict: find the targets by the keys of these weights instead of the config.
+
+        Raises:
+            ValueError: the name cannot be an adapter's, or the configuration does not fit.
         """
+        check_adapter_name(adapter_name)
         given = self.peft_config[adapter_name]
-        config = self.peft_config[adapter_name] = copy.deepcopy(given)
+        release(given)
         shared = [
             (p, p.requires_grad) for c in self.shared_parameters().values() for p in c.values()
         ]
         inner = [(p, p.requires_grad) for p in model.parameters()]
         self._recorded = {
-            key: BlockLayout.from_record(record) for key, record in config.recorded_blocks().items()
+            key: BlockLayout.from_record(record) for key, record in given.recorded_blocks().items()
         }
         self._blocks: dict[str, dict[str, Any]] = {}
         self._by_name = state_dict is None
@@ -186,7 +110,6 @@ class AuroraModel(BaseTuner):
             )
         except Exception:
             self._roll_back(model, adapter_name)
-            self.peft_config[adapter_name] = given
             for parameter, flag in inner:
                 parameter.requires_grad = flag
             raise
@@ -194,7 +117,8 @@ class AuroraModel(BaseTuner):
             # An adapter added for inference would freeze the others' shared parameters.
             for parameter, flag in shared:
                 parameter.requires_grad = flag
-        config.record(self._blocks)
+        self._own_config.record(self._blocks)
+        self._uses[adapter_name] = ConfigUse(given, self._own_config)
 
     def _create_and_replace(
         self,
@@ -206,7 +130,7 @@ class AuroraModel(BaseTuner):
         current_key: str,
         parameter_name: str | None = None,
     ) -> None:
-        inner = _unwrapped(target)
+        inner = unwrapped(target)
         layer: nn.Module
         if isinstance(inner, QuerySlot):
             layer = gate = target if isinstance(target, AuroraQueryGate) else AuroraQueryGate(inner)
@@ -241,7 +165,7 @@ class AuroraModel(BaseTuner):
             name: self._share(name, adapter_name, config, device, dtype)
             for name in ("aurora_core", *layout.factors)
         }
-        layer.update_layer(adapter_name, config, key, layout, shared)
+        layer.update_layer(adapter_name, config, key, layout, shared, device)
         self._blocks[key] = layout.to_record()
         return layer
 
@@ -252,10 +176,10 @@ class AuroraModel(BaseTuner):
         config: AuroraConfig,
         device: torch.device,
         dtype: torch.dtype,
-    ) -> nn.ParameterDict:
+    ) -> AdapterParameters:
         """Return the container of that name with an entry for the adapter, made if need be."""
         if name not in self._modules:
-            setattr(self, name, nn.ParameterDict())
+            setattr(self, name, AdapterParameters())
         container = getattr(self, name)
         if adapter_name not in container:
             head, _, width = name.rpartition("_")
@@ -273,22 +197,28 @@ class AuroraModel(BaseTuner):
 
     @staticmethod
     def _place_near(module: nn.Module) -> tuple[torch.device, torch.dtype]:
-        """Return device and floating dtype of a module's first parameter."""
-        parameter = next(module.parameters(), torch.empty(0))
-        dtype = parameter.dtype if parameter.dtype.is_floating_point else torch.float32
-        return parameter.device, dtype
+        """Return where a module's first parameter is computed with, and its floating dtype.
+
+        What accelerate keeps on disk or on the CPU is on the meta device between calls.
+        """
+        for part in module.modules():
+            for parameter in part.parameters(recurse=False):
+                hook: Any = getattr(part, "_hf_hook", None)
+                offloaded = parameter.is_meta and getattr(hook, "offload", False)
+                device = torch.device(hook.execution_device) if offloaded else parameter.device
+                dtype = parameter.dtype if parameter.dtype.is_floating_point else torch.float32
+                return device, dtype
+        return torch.device("cpu"), torch.float32
 
     def _replace_module(
         self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module
     ) -> None:
-        if isinstance(_unwrapped(child), QuerySlot):
-            setattr(parent, child_name, new_module)  # PEFT's own asks the slot for a weight
-        else:
-            super()._replace_module(parent, child_name, new_module, child)
+        """Put a layer in a module's place, or back; every parameter is where it belongs already."""
+        setattr(parent, child_name, new_module)
 
     # Keeping the shared parameters in step
 
-    def shared_parameters(self) -> dict[str, nn.ParameterDict]:
+    def shared_parameters(self) -> dict[str, AdapterParameters]:
         """Return the containers of what all layers share, by name, keyed by adapter."""
         return {name: m for name, m in self._modules.items() if name.startswith(self.prefix)}
 
@@ -391,7 +321,9 @@ class AuroraModel(BaseTuner):
             del self.peft_config[adapter_name]
             raise
         try:
-            combine.fill(self, dict(zip(adapters, weights, strict=True)), adapter_name)
+            shares = dict(zip(adapters, weights, strict=True))
+            shared, modules = self.shared_parameters(), self.model.modules()
+            combine.fill(adapter_name, shares, self.peft_config, shared, modules)
         except Exception:
             self.delete_adapter(adapter_name)
             raise
@@ -400,7 +332,7 @@ class AuroraModel(BaseTuner):
         """The names of the query slots in which none of the adapters has a gate."""
         slots, held = set(), set()
         for key, module in self.model.named_modules():
-            if isinstance(_unwrapped(module), QuerySlot):
+            if isinstance(unwrapped(module), QuerySlot):
                 slots.add(key.removesuffix(".base_layer"))
             if isinstance(module, AuroraQueryGate) and any(map(module.has_adapter, adapters)):
                 held.add(key)

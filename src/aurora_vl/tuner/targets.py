@@ -23,6 +23,7 @@ _BLIP_2 = (
     rf"(.*\.)?vision_model\..*\.{_VISION_SUFFIXES}|(.*\.)?qformer\..*\.(query|key|value)"
     r"|(.*\.)?language_model\..*\.([qkv]_proj|[qkv])"
 )
+_GEMMA_3 = rf"(.*\.)?vision_tower\..*\.{_VISION_SUFFIXES}|(.*\.)?language_model\..*\.[qkv]_proj"
 # Language models whose attention has the three maps apart, with as many key heads as query heads or
 # fewer.
 _CAUSAL = (
@@ -41,6 +42,8 @@ DEFAULT_TARGETS: dict[str, list[str] | str] = {
     "instructblip": _BLIP_2,
     "blip_2_vision_model": ["qkv", "projection", "fc1", "fc2"],
     "blip_2_qformer": ["query", "key", "value"],
+    "gemma3": _GEMMA_3,
+    "gemma4": r"(.*\.)?language_model\..*\.[qkv]_proj",
     "clip": _TWO_TOWERS,
     "clip_vision_model": [*_QKV, "out_proj", "fc1", "fc2"],
     "clip_text_model": _QKV,
