@@ -132,6 +132,42 @@ def test_sixteen_bit_grey_is_scaled_and_not_clipped(tmp_path: Path, suffix: str)
     assert (opened[..., 0] == opened[..., 2]).all()
 
 
+def png(depth: int, colours: int, row: bytes, transparent: bytes) -> bytes:
+    """A PNG of two pixels that names a transparent colour."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, depth, colours, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(b"\0" + row))
+    return (
+        b"\x89PNG\r\n\x1a\n" + header + chunk(b"tRNS", transparent) + pixels + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(
+    ("depth", "colours", "row", "transparent", "other"),
+    [
+        (1, 0, "40", "0000", WHITE),
+        (1, 0, "80", "0001", (0, 0, 0)),
+        (2, 0, "40", "0001", (0, 0, 0)),
+        (4, 0, "50", "0005", (0, 0, 0)),
+        (8, 0, "0075", "0000", (117,) * 3),
+        (16, 0, "00007530", "0000", (117,) * 3),
+        (8, 2, "ff000000ff00", "00ff00000000", GREEN),
+        (16, 2, "ff00000000000000ff000000", "ff0000000000", GREEN),
+    ],
+)
+def test_the_transparent_colour_of_a_png_lies_on_white(
+    depth: int, colours: int, row: str, transparent: str, other: tuple[int, ...]
+) -> None:
+    content = png(depth, colours, bytes.fromhex(row), bytes.fromhex(transparent))
+    opened = open_picture(content)
+    assert [opened.getpixel((0, 0)), opened.getpixel((1, 0))] == [WHITE, other]
+
+
 def test_a_dark_sixteen_bit_picture_stays_dark(tmp_path: Path) -> None:
     for suffix in ("png", "pgm"):
         Image.fromarray(np.full((2, 2), 200, dtype=np.uint16)).save(tmp_path / f"a.{suffix}")
@@ -147,6 +183,12 @@ def test_a_dark_sixteen_bit_picture_stays_dark(tmp_path: Path) -> None:
         (np.array([[0.0, 0.5, 1.0]], dtype=np.float32), [0, 128, 255]),
         (np.array([[np.nan, 51.0, 255.0]], dtype=np.float32), [0, 51, 255]),
         (np.zeros((1, 3), dtype=np.float32), [0, 0, 0]),
+        (np.array([[0.0, 0.5, 1.01]], dtype=np.float32), [0, 128, 255]),  # resampling overshoots
+        (np.array([[-0.1, 51.0, 255.4]], dtype=np.float32), [0, 51, 255]),
+        (np.array([[0, 51, 256]], dtype=np.int32), [0, 51, 255]),
+        (np.array([[0.0, 1.0, 2.0]], dtype=np.float32), [0, 128, 255]),
+        (np.array([[0, 2048, 4095]], dtype=np.int32), [0, 128, 255]),  # of a camera with 12 bits
+        (np.array([[0.0, 0.01, 0.02]], dtype=np.float32), [0, 3, 5]),
     ],
 )
 def test_integer_and_float_tiffs_are_scaled(

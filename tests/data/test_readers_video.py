@@ -120,6 +120,45 @@ def test_a_comma_in_a_sentence_without_quotes(tmp_path: Path, write_json: Any) -
     )
 
 
+@pytest.mark.parametrize("line", [2, 4])
+def test_a_quote_that_is_left_open(tmp_path: Path, write_json: Any, line: int) -> None:
+    """It would take the rows after it into its sentence, and make the gallery smaller."""
+    write_msrvtt(tmp_path, write_json)
+    path = tmp_path / "MSRVTT_JSFUSION_test.csv"
+    rows = ["key,vid_key,video_id,sentence", *(f"r{i},m{i},video2{i},a dog" for i in range(3))]
+    rows[line - 1] = rows[line - 1].replace("a dog", '"a dog')
+    path.write_text("\n".join(rows) + "\n")
+    with pytest.raises(UserError) as caught:
+        read_retrieval("msrvtt", tmp_path, tmp_path, seed=0)
+    assert str(caught.value) == (
+        f"{path} line {line} is not valid CSV (unexpected end of data): close each double quote on "
+        "its line, and write one inside a sentence twice"
+    )
+
+
+def test_a_quote_that_ends_in_another_line(tmp_path: Path, write_json: Any) -> None:
+    """Also in a list of names: what follows a quote's end is no part of a row."""
+    write_msrvtt(tmp_path, write_json)
+    path = tmp_path / "MSRVTT_train.9k.csv"
+    path.write_text('video_id\n"video1\nvideo2"\nvideo3\n')
+    with pytest.raises(UserError, match=r"9k\.csv line 2 is not valid CSV"):
+        read_retrieval("msrvtt", tmp_path, tmp_path, seed=0)
+    path.write_text('video_id\n"video1"x\nvideo2\n')
+    with pytest.raises(UserError, match=r"9k\.csv line 2 is not valid CSV"):
+        read_retrieval("msrvtt", tmp_path, tmp_path, seed=0)
+
+
+def test_quotes_within_a_sentence(tmp_path: Path, write_json: Any) -> None:
+    write_msrvtt(tmp_path, write_json)
+    path = tmp_path / "MSRVTT_JSFUSION_test.csv"
+    path.write_text(
+        'key,vid_key,video_id,sentence\r\n\r\nr,m,video20,"a ""big"" dog"\r\n'
+        "r,m,video21,a man\u2028walks\r\n"
+    )
+    tested = read_retrieval("msrvtt", tmp_path, tmp_path, seed=0).test
+    assert [record.captions for record in tested] == [('a "big" dog',), ("a man\u2028walks",)]
+
+
 def didemo_row(video: str, description: str) -> dict[str, Any]:
     return {"video": video, "description": description, "times": [[0, 0]] * 4, "num_segments": 6}
 

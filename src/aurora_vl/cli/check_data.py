@@ -60,6 +60,8 @@ def check_data(
 
 
 def _show(report: DataReport) -> None:
+    from aurora_vl.data.media import did_you_mean
+
     header = ("split", "media", "texts", "missing", "damaged", "texts cut", "without text")
     rows = [
         [name, *(f"{count:,}" for count in asdict(split).values())]
@@ -67,7 +69,7 @@ def _show(report: DataReport) -> None:
     ]
     show_table(f"{report.decoded:,} files decoded", header, rows)
     for path in report.missing_first:
-        print(f"missing: {path}")
+        print(f"missing: {path}{did_you_mean(path)}")
     _say_rest("missing", report.missing - len(report.missing_first))
     for sentence in report.undecodable_first:
         print(f"damaged: {sentence}")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from aurora_vl.data.collate import Tokenizer
+from aurora_vl.data.names import composed
 from aurora_vl.data.readers.visual_genome import SOURCE as GENOME
 from aurora_vl.data.records import QuestionRecord
 
@@ -17,8 +18,8 @@ MAX_ANSWER_TOKENS = 20
 
 
 def clean_answer(text: str) -> str:
-    """An answer in lower case with single blanks."""
-    return " ".join(text.lower().split())
+    """An answer in lower case with single blanks, in Unicode's composed form."""
+    return " ".join(composed(text).lower().split())
 
 
 def shares_of_votes(record: QuestionRecord) -> dict[str, float]:

@@ -35,6 +35,8 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_GREY_STEP = {"1": 255, "L;2": 85, "L;4": 17}  # to 8 bits, by Pillow's names of a PNG's greys
+_OVERSHOOT = 1.25  # times white: what resampling adds to the brightest pixels at most
 _WIDE_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 
 
@@ -63,6 +65,7 @@ def open_picture(
         with _opened(source) as image:
             if image.width * image.height > max_pixels:
                 raise _too_large(name, f"{image.width * image.height:,}", max_pixels)
+            _scale_transparent_colour(image)
             image.load()
             return _to_rgb(_upright(image), image.format)
     except UserError:
@@ -107,11 +110,29 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if method is None else image.transpose(method)
 
 
+def _scale_transparent_colour(image: Image.Image) -> None:
+    """Give the transparent colour that a PNG names the depth that its pixels are decoded to.
+
+    The file names it in its own depth: 1, 2 or 4 bits of grey become 8 by a factor, of colours in
+    16 bits the upper 8 are kept. (To be called before the pixels are loaded, which forgets it.)
+    """
+    colour = image.info.get("transparency")
+    tiles = getattr(image, "tile", None)  # which images in memory lack
+    depth = tiles[0].args if image.format == "PNG" and tiles else None
+    if isinstance(colour, int) and depth in _GREY_STEP:
+        image.info["transparency"] = colour * _GREY_STEP[depth]
+    elif isinstance(colour, tuple) and depth == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in colour)
+
+
 def _to_rgb(image: Image.Image, file_format: str | None) -> Image.Image:
     if image.mode in _WIDE_GREY:
         # Pillow widens every 16-bit PGM to 0 to 65535 and calls it a 32-bit integer image.
         sixteen_bit = image.mode.startswith("I;16") or (image.mode == "I" and file_format == "PPM")
-        grey = _scale_grey(np.asarray(image), 65535.0 if sixteen_bit else None)
+        values = np.array(image)
+        if "transparency" in image.info:  # of a PNG, whose greys have 16 bits
+            values[values == image.info["transparency"]] = 65535
+        grey = _scale_grey(values, 65535.0 if sixteen_bit else None)
         return Image.fromarray(grey).convert("RGB")
     if image.has_transparency_data:
         return on_white(image)
@@ -130,11 +151,14 @@ def _scale_grey(values: np.ndarray, white: float | None) -> np.ndarray:
     """Scale wide grey values (H, W) to uint8 (H, W), black at 0 and white at `white`.
 
     32-bit integers and floats (`white` None) promise no range: the smallest usual one that holds
-    the values is taken (1 for floats, 255, 65535), else their own maximum.
+    the values is taken (1 for floats, 255, 65535), where a few may overshoot it. A range of which
+    the values would fill less than a sixteenth is not theirs: then it is their own maximum.
     """
     grey = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     if white is None:
         top = float(grey.max(initial=0.0))
         usual = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (255.0, 65535.0)
-        white = next((limit for limit in usual if top <= limit), top)
+        white = next((limit for limit in usual if top <= _OVERSHOOT * limit), top)
+        if white > usual[0] and top < white / 16:
+            white = top
     return np.rint(np.clip(grey / white, 0.0, 1.0) * 255.0).astype(np.uint8)

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from aurora_vl.data.images import open_picture
+from aurora_vl.data.names import Names
 from aurora_vl.data.paths import VIDEO_ENDINGS
 from aurora_vl.data.records import CaptionedMedia, MediaKind, QuestionRecord, R, Record, Splits
 from aurora_vl.data.threads import mapped
@@ -26,6 +27,7 @@ from aurora_vl.data.video import iter_frames
 from aurora_vl.errors import MediaError, UserError
 
 __all__ = [
+    "did_you_mean",
     "kind_of_file",
     "load_media",
     "missing_media",
@@ -47,7 +49,6 @@ def _listed() -> Iterator[None]:
         raise MediaError(f"{error}, or take it out of the annotations") from error
 
 
-@_listed()
 def load_media(
     record: Record, transform: ImageTransform, rng: np.random.Generator | None = None
 ) -> Tensor:
@@ -108,9 +109,16 @@ def require_media(splits: Splits[R]) -> None:
     if missing:
         listed = len({str(r.path) for group in splits.named().values() for r in group})
         raise UserError(
-            f"{len(missing)} of {listed} listed media are absent, the first is {missing[0]}: check "
-            "data.media, or take them out of the annotations (aurora check-data lists them)"
+            f"{len(missing)} of {listed} listed media are absent, the first is "
+            f"{missing[0]}{did_you_mean(missing[0])}: check data.media, or take them out of the "
+            "annotations (aurora check-data lists them)"
         )
+
+
+def did_you_mean(path: str) -> str:
+    """A question in brackets about similar names beside an absent file; "" if there are none."""
+    similar = Names().similar(Path(path))
+    return f" (did you mean {' or '.join(similar)}?)" if similar else ""
 
 
 def without_missing(splits: Splits[R]) -> tuple[Splits[R], list[str]]:

@@ -6,7 +6,8 @@ Records are small and immutable; pixels are decoded only when a data set asks fo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
@@ -97,3 +98,10 @@ class Splits(Generic[R]):
     def named(self) -> dict[str, list[R]]:
         """Return the splits by name, in the order train, val, test."""
         return {"train": self.train, "val": self.val, "test": self.test}
+
+    def changed(self, change: Callable[[list[R]], list[R]]) -> Splits[R]:
+        """The same with each list changed; one list in two roles stays one."""
+        lists = {id(records): records for records in self.named().values()}
+        new = {key: change(records) for key, records in lists.items()}
+        train, val, test = (new[id(records)] for records in self.named().values())
+        return replace(self, train=train, val=val, test=test)

@@ -89,6 +89,21 @@ def test_flickr30k_is_read_back(tmp_path: Path) -> None:
     assert all(record.path.is_file() for record in splits.train + splits.val + splits.test)
 
 
+def test_vqav2_has_what_the_official_loader_asks_for(tmp_path: Path) -> None:
+    """Its `VQA` class reads these keys of the questions and of the annotations."""
+    ensure_world(tmp_path / "w", WorldSpec(layout="vqav2", train=2, val=2, test=2))
+    folder = tmp_path / "w" / "annotations"
+    for split in ("train2014", "val2014", "test2015", "test-dev2015"):
+        asked = json.loads((folder / f"v2_OpenEnded_mscoco_{split}_questions.json").read_text())
+        assert asked["task_type"] == "Open-Ended"
+        assert {"info", "license"} < set(asked)
+        told = [asked]
+        if split in ("train2014", "val2014"):
+            told.append(json.loads((folder / f"v2_mscoco_{split}_annotations.json").read_text()))
+        for content in told:
+            assert (content["data_type"], content["data_subtype"]) == ("mscoco", split)
+
+
 def test_a_world_of_an_earlier_version_is_still_known(tmp_path: Path) -> None:
     """Its file lacks settings that are at their defaults."""
     spec = WorldSpec(train=2, val=1, test=1)

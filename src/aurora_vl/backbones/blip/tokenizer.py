@@ -6,6 +6,7 @@ BLIP's is that of bert-base-uncased with two more words at its end: [DEC] begins
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from transformers import (
@@ -21,8 +22,8 @@ from aurora_vl.backbones.hub import find_folder
 from aurora_vl.errors import UserError
 
 DEFAULT_TOKENIZER = "bert-base-uncased"
-_VOCABULARY, _WHOLE = "vocab.txt", "tokenizer.json"
-_FILES = (_WHOLE, "tokenizer_config.json", "special_tokens_map.json", _VOCABULARY)
+_VOCABULARY, _WHOLE, _CONFIG = "vocab.txt", "tokenizer.json", "tokenizer_config.json"
+_FILES = (_WHOLE, _CONFIG, "special_tokens_map.json", _VOCABULARY)
 _ROLES = ("unk_token", "cls_token", "sep_token", "pad_token", "mask_token")
 
 
@@ -32,7 +33,7 @@ def has_tokenizer(folder: Path) -> bool:
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder; a bare vocab.txt is read as BERT's.
+    """The tokenizer of a folder; a vocab.txt beside which nothing names a class is read as BERT's.
 
     Raises:
         UserError: if there is none or it cannot be read.
@@ -40,7 +41,7 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
         if not has_tokenizer(folder):
             raise FileNotFoundError(_WHOLE)  # transformers would make an empty one
-        if not any((folder / name).is_file() for name in (_WHOLE, "tokenizer_config.json")):
+        if not (folder / _WHOLE).is_file() and not _names_class(folder):
             return BertTokenizer.from_pretrained(folder, local_files_only=True)
         return AutoTokenizer.from_pretrained(folder, use_fast=True, local_files_only=True)
     except Exception as error:  # what a damaged file comes to; tokenizers raise no narrower kind
@@ -48,6 +49,12 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             f"{folder} holds no tokenizer that can be read; put tokenizer.json and "
             "tokenizer_config.json beside the weights"
         ) from error
+
+
+def _names_class(folder: Path) -> bool:
+    """Whether tokenizer_config.json names a class, which that of old BERT models does not."""
+    file = folder / _CONFIG
+    return file.is_file() and "tokenizer_class" in json.loads(file.read_text(encoding="utf-8"))
 
 
 def blip_tokenizer(name: str, config: BlipConfig, way_out: str) -> PreTrainedTokenizerBase:

@@ -1,7 +1,8 @@
 """Readers: one file per annotation layout, chosen by `data.kind`.
 
-`read_retrieval` and `read_questions` are the ways in. Readers look at annotation files only;
-whether the listed media exist is `aurora_vl.data.media.require_media`'s question.
+`read_retrieval` and `read_questions` are the ways in. Readers take names of media as they are
+listed; afterwards names that the disk spells otherwise are found (`aurora_vl.data.names`). Whether
+all listed media exist is asked by `aurora_vl.data.media.require_media`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from aurora_vl.data.names import composed
 from aurora_vl.data.readers import coco, didemo, jsonl, msrvtt, msrvtt_qa, visual_genome, vqav2
+from aurora_vl.data.readers.found_files import find_files
 from aurora_vl.data.readers.question_splits import SplitChoice
 from aurora_vl.data.records import CaptionedMedia, QuestionRecord, Splits
 from aurora_vl.errors import UserError
@@ -58,7 +61,8 @@ def read_retrieval(
         UserError: names what is wrong, in which file (and line), and the way out.
     """
     reader = _reader_for(kind, RETRIEVAL_KINDS, "captions")
-    return reader(_folder(annotations, "annotations"), _folder(media, "media"), seed)
+    media = _folder(media, "media")
+    return find_files(reader(_folder(annotations, "annotations"), media, seed), media)
 
 
 def read_questions(
@@ -86,11 +90,27 @@ def read_questions(
     """
     reader = _reader_for(kind, QUESTION_KINDS, "questions")
     folder = _folder(annotations, "annotations")
-    splits = reader(folder, _folder(media, "media"), seed, choice)
-    if genome is None:
-        return splits
-    more = visual_genome.read(folder, _folder(genome, "visual_genome"))
-    return replace(splits, train=[*splits.train, *more])
+    media = _folder(media, "media")
+    splits, folders = reader(folder, media, seed, choice), [media]
+    if genome is not None:
+        folders.append(_folder(genome, "visual_genome"))
+        splits = replace(splits, train=[*splits.train, *visual_genome.read(folder, folders[1])])
+    return _with_composed_answers(find_files(splits, *folders))
+
+
+def _with_composed_answers(splits: Splits[QuestionRecord]) -> Splits[QuestionRecord]:
+    """All answers in one Unicode form, so that equal ones are equal."""
+
+    def compose(records: list[QuestionRecord]) -> list[QuestionRecord]:
+        return [
+            record
+            if all(map(str.isascii, record.answers))
+            else replace(record, answers=tuple(map(composed, record.answers)))
+            for record in records
+        ]
+
+    answers = tuple(map(composed, splits.answer_list))
+    return replace(splits.changed(compose), answer_list=answers)
 
 
 def _reader_for(kind: str, readers: dict[str, _Reader], what: str) -> _Reader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,17 @@ def read_json(path: Path, way_out: str = _ANNOTATIONS) -> Any:
         way_out: what to do where it is absent, as in `read_text`.
 
     Raises:
-        UserError: the file cannot be read, is not JSON (with line and column), or holds half a
-            character.
+        UserError: the file cannot be read, is not JSON (with line and column), writes a key of an
+            object twice, or holds half a character.
     """
     text = read_text(path, way_out)
     _refuse_half_characters(text, path)
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_no_duplicates)
+    except _DuplicateKeyError as error:
+        raise UserError(
+            f"{path} has an object with the key {error.args[0]!r} twice: keep one"
+        ) from None
     except json.JSONDecodeError as error:
         raise UserError(
             f"{path} is not valid JSON, line {error.lineno} column {error.colno} ({error.msg}): "
@@ -209,9 +214,7 @@ class _DuplicateKeyError(Exception):
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> Entry:
-    entry: Entry = {}
-    for key, value in pairs:
-        if key in entry:
-            raise _DuplicateKeyError(key)
-        entry[key] = value
+    entry = dict(pairs)
+    if len(entry) < len(pairs):  # the former value would be lost in silence
+        raise _DuplicateKeyError(Counter(key for key, _ in pairs).most_common(1)[0][0])
     return entry

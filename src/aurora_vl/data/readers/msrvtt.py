@@ -9,7 +9,6 @@ of different splits are not comparable, so the notes name the one that was read.
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -78,11 +77,12 @@ def _read_lists(
             f"{present} and {test_list.name} share {len(shared)} videos, such as {min(shared)}: "
             "they do not belong together"
         )
+    gallery = join_captions(tested)
     size = present.name.split(".")[1]
     note = (
-        f"split: MSRVTT {size} training list ({len(train):,} videos), 1k-A test ({len(tested):,})"
+        f"split: MSRVTT {size} training list ({len(train):,} videos), 1k-A test ({len(gallery):,})"
     )
-    return join_captions(list(train.values())), join_captions(tested), note
+    return join_captions(list(train.values())), gallery, note
 
 
 def _sentences(path: Path) -> dict[str, tuple[str, ...]]:
@@ -100,20 +100,30 @@ def _sentences(path: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _rows(path: Path) -> Iterator[tuple[str, Entry]]:
-    """(place, row) of a CSV file with a header.
+    """(place, row) of a CSV file with a header, in which a row is a line.
 
     Raises:
-        UserError: a line is no CSV, or a comma cuts its sentence.
+        UserError: a line is no CSV by itself, as where a quote is left open, or a comma cuts its
+            sentence.
     """
-    reader = csv.DictReader(io.StringIO(read_text(path)), skipinitialspace=True)
-    try:
-        for row in reader:
-            place = f"{path} line {reader.line_num}"
-            if None in row:  # the reader's key for what is left over
-                raise UserError(
-                    f"{place} has more values than the header has columns: put the sentence in "
-                    "double quotes"
-                )
-            yield place, {k: v for k, v in row.items() if v is not None}
-    except csv.Error as error:
-        raise UserError(f"{path} line {reader.line_num} is not valid CSV ({error})") from None
+    header: list[str] = []
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        place = f"{path} line {number}"
+        try:
+            values = next(
+                csv.reader([line.removesuffix("\r")], skipinitialspace=True, strict=True), []
+            )
+        except csv.Error as error:
+            raise UserError(
+                f"{place} is not valid CSV ({error}): close each double quote on its line, and "
+                "write one inside a sentence twice"
+            ) from None
+        if values and not header:
+            header = values
+        elif len(values) > len(header):
+            raise UserError(
+                f"{place} has more values than the header has columns: put the sentence in "
+                "double quotes"
+            )
+        elif values:
+            yield place, dict(zip(header, values, strict=False))

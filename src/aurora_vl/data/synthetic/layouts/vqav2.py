@@ -39,12 +39,27 @@ def write(folder: Path, spec: WorldSpec) -> None:
                     {"image_id": image, "question": question.question, "question_id": identity}
                 )
                 told.append(_annotation(identity, image, question))
-        _write(annotations / f"v2_OpenEnded_mscoco_{name}_questions.json", {"questions": rows})
+        _write_questions(annotations, name, rows)
         if name == "test2015":
-            half = {"questions": rows[: (len(rows) + 1) // 2]}
-            _write(annotations / "v2_OpenEnded_mscoco_test-dev2015_questions.json", half)
+            _write_questions(annotations, "test-dev2015", rows[: (len(rows) + 1) // 2])
         else:
-            _write(annotations / f"v2_mscoco_{name}_annotations.json", {"annotations": told})
+            content = {**_head(name), "annotations": told}
+            _write(annotations / f"v2_mscoco_{name}_annotations.json", content)
+
+
+def _write_questions(folder: Path, split: str, rows: list[dict[str, Any]]) -> None:
+    head = {**_head(split), "task_type": "Open-Ended"}
+    _write(folder / f"v2_OpenEnded_mscoco_{split}_questions.json", {**head, "questions": rows})
+
+
+def _head(split: str) -> dict[str, Any]:
+    """What the official loader asks of a file beside its rows."""
+    return {
+        "info": {"description": f"Generated questions in the layout of VQA v2.0, {split}"},
+        "license": {"name": "Apache License 2.0"},
+        "data_type": "mscoco",
+        "data_subtype": split,
+    }
 
 
 def _annotation(identity: int, image: int, question: Question) -> dict[str, Any]:
