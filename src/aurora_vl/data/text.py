@@ -1,4 +1,4 @@
-"""BLIP's cleaning of captions and questions (FIELD.md, "Text cleaning").
+"""BLIP's cleaning of captions and questions, as its released data sets do it.
 
 The rules are part of the benchmarks: who trains on cleaned text must ask with cleaned text.
 """

@@ -1,4 +1,4 @@
-"""BLIP's layout of COCO and Flickr30k: `<stem>_{train,val,test}.json` (FIELD.md).
+"""BLIP's layout of COCO and Flickr30k: `<stem>_{train,val,test}.json`.
 
 Training files have one row per caption, the others one row per image with a list of captions;
 either form is taken in either file.

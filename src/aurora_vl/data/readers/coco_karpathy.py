@@ -1,4 +1,8 @@
-"""Karpathy's layout of COCO and Flickr30k: one `dataset_*.json`, a split per image (FIELD.md)."""
+"""Karpathy's layout of COCO and Flickr30k: one `dataset_*.json`, a split per image.
+
+The splits and the file are those of Karpathy and Li, "Deep Visual-Semantic Alignments for Generating
+Image Descriptions" (CVPR 2015).
+"""
 
 from __future__ import annotations
 

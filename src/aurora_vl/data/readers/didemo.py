@@ -1,4 +1,4 @@
-"""DiDeMo: descriptions of moments, joined to one paragraph a video (FIELD.md).
+"""DiDeMo: descriptions of moments, joined to one paragraph a video.
 
 The original layout is `{train,val,test}_data.json`, a description a row; the other one has joined
 lines in `{train,val,test}.jsonl`. What is searched for is the whole video: the moments (`times`)

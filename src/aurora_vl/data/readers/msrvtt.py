@@ -1,4 +1,4 @@
-"""MSRVTT, in its two layouts (FIELD.md); clips are `<name>.mp4`.
+"""MSRVTT, in its two layouts; clips are `<name>.mp4`.
 
 The original one has all sentences in `MSRVTT_data.json` and lists of videos beside it: training
 lists of 9k or 7k videos (where both lie there, the longer is read), and the 1k-A test, one sentence

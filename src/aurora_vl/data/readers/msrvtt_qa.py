@@ -1,4 +1,4 @@
-"""MSRVTT-QA: `{train,val,test}_qa.json`, or jsonl files of the same content (FIELD.md).
+"""MSRVTT-QA: `{train,val,test}_qa.json`, or jsonl files of the same content.
 
 Videos are `video<number>.mp4`, or of another ending where they were converted. The kind of a
 question, which scores are given by, is the `answer_type` where a row has one, else its first word

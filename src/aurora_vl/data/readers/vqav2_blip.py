@@ -1,4 +1,4 @@
-"""BLIP's layout of VQAv2: `vqa_{train,val,test}.json` and `answer_list.json` (FIELD.md).
+"""BLIP's layout of VQAv2: `vqa_{train,val,test}.json` and `answer_list.json`.
 
 An answer is a list with every annotator's vote, or one text; test questions have none.
 """

@@ -1,4 +1,4 @@
-"""VQAv2 as its makers publish it: a file of questions a split, and one of annotations (FIELD.md).
+"""VQAv2 as its makers publish it: a file of questions a split, and one of annotations.
 
 Questions and annotations are joined by `question_id`; pictures are COCO's, named by split and
 `image_id`, in a folder a split or all in one.
