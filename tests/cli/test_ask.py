@@ -89,8 +89,8 @@ def test_an_adapter_answers_in_its_own_way(
     [
         (("star.jpg", " !! "), "has no words"),
         (("star.jpg", "what \udce9"), "is not UTF-8 text"),
-        (("nowhere.jpg", "what is there"), "aurora: there is no file nowhere.jpg: correct the path\n"),
-        (("nowhere.mp4", "what is there"), "aurora: there is no file nowhere.mp4: correct the path\n"),
+        (("nowhere.jpg", "what is there"), "there is no file nowhere.jpg: correct the path\n"),
+        (("nowhere.mp4", "what is there"), "there is no file nowhere.mp4: correct the path\n"),
         (("star.jpg", "what is there", "--adapter", "nowhere"), "nowhere"),
         (("star.jpg", "what is there", "--backbone", "./nowhere"), "nowhere"),
         (

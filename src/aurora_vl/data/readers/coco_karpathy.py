@@ -1,7 +1,7 @@
 """Karpathy's layout of COCO and Flickr30k: one `dataset_*.json`, a split per image.
 
-The splits and the file are those of Karpathy and Li, "Deep Visual-Semantic Alignments for Generating
-Image Descriptions" (CVPR 2015).
+The splits are those of Karpathy and Li, "Deep Visual-Semantic Alignments for Generating Image
+Descriptions" (CVPR 2015).
 """
 
 from __future__ import annotations
