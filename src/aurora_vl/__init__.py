@@ -1,14 +1,14 @@
 """Aurora: parameter-efficient tuning of vision-language models by mode approximation.
 
-Importing the package registers the method with PEFT.
+Importing the package registers its types of adapters with PEFT.
 """
 
 from __future__ import annotations
 
 from aurora_vl._version import __version__
 from aurora_vl.backbones.blip.loading import load, load_tokenizer
+from aurora_vl.methods import register
 from aurora_vl.tuner.config import AuroraConfig
-from aurora_vl.tuner.registry import register
 
 register()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -107,3 +109,14 @@ def test_disabled_adapters_change_nothing() -> None:
 def test_a_bottleneck_without_width() -> None:
     with pytest.raises(ValueError, match="`r` must be a positive whole number, but is 0"):
         BottleneckConfig(r=0)
+
+
+def test_importing_the_package_registers_every_type_of_adapter() -> None:
+    """In a process of its own, which imports nothing else of the package."""
+    code = (
+        "import aurora_vl, peft; "
+        "print(peft.PEFT_TYPE_TO_CONFIG_MAPPING['BOTTLENECK'].__name__, "
+        "peft.PEFT_TYPE_TO_CONFIG_MAPPING['AURORA'].__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["BottleneckConfig", "AuroraConfig"]

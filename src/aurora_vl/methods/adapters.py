@@ -26,7 +26,7 @@ from aurora_vl.methods.base import Method, Request
 from aurora_vl.methods.bottleneck import BottleneckConfig, BottleneckPeftType
 from aurora_vl.tuner.config import AuroraConfig, AuroraPeftType
 
-_BOTTLENECK = (BottleneckPeftType.BOTTLENECK.value, BottleneckPeftType.__module__)
+_BOTTLENECK = BottleneckPeftType.BOTTLENECK.value
 _NORMS = ["layer_norm1", "layer_norm2", "post_layernorm", "LayerNorm"]
 _SECOND_OF_MLP = r".*\.fc2|.*\.layer\.\d+\.output\.dense"
 _ALL_MAPS = (
@@ -121,7 +121,7 @@ ADAPTERS = (
     Method(
         *("aurora", "Aurora", (1e-2, 1e-4), (32, 32), _aurora),
         output_factors="aurora_V",
-        registered=(AuroraPeftType.AURORA.value, "aurora_vl"),
+        registered=AuroraPeftType.AURORA.value,
     ),
     Method("lora", "LoRA", (5e-3, 1e-4), (4, 8), _lora, output_factors="lora_B"),
     Method("dora", "DoRA", (5e-3, 1e-4), (4, 8), _dora, output_factors="lora_B"),

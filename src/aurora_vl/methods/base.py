@@ -101,8 +101,8 @@ class Method:
         dropout: the recipe's is read.
         output_factors: what the names of the factors on the output's side begin with, of methods
             with two factors that start differently: these at zero.
-        registered: of a type of adapter that PEFT does not know by itself: its name there, and the
-            module that registers it when it is imported.
+        registered: of a type of adapter that PEFT does not know by itself, its name there; it is
+            registered when `aurora_vl` is imported.
     """
 
     name: str
@@ -113,7 +113,7 @@ class Method:
     same_start: bool = True
     dropout: bool = True
     output_factors: str | None = None
-    registered: tuple[str, str] | None = None
+    registered: str | None = None
 
     def rate(self, *, mini: bool) -> float | None:
         """The default learning rate."""

@@ -279,4 +279,10 @@ class BottleneckModel(BaseTuner):
         return partner
 
 
-register_kind(BottleneckPeftType.BOTTLENECK, BottleneckConfig, BottleneckModel)
+def register() -> None:
+    """Make PEFT know "BOTTLENECK"; calling it again changes nothing.
+
+    Raises:
+        RuntimeError: another package holds the name.
+    """
+    register_kind(BottleneckPeftType.BOTTLENECK, BottleneckConfig, BottleneckModel)

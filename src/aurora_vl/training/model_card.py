@@ -123,19 +123,16 @@ def _usage(recipe: Recipe, model: Task) -> str:
     given = [json.dumps(recipe.backbone, ensure_ascii=False), f'task="{model}"']
     if recipe.image_size is not None:
         given.append(f"image_size={recipe.image_size}")
-    imports, needed = ["aurora_vl"], ""
-    registered = METHODS[recipe.adapter.method].registered
-    if registered:
-        kind, module = registered
-        imports = list(dict.fromkeys([*imports, module]))
+    needed = ""
+    kind = METHODS[recipe.adapter.method].registered
+    if kind:
         needed = (
-            f"`import {module}` (package `aurora-vl`) must come before the adapter is loaded: it "
+            "`import aurora_vl` (package `aurora-vl`) must come before the adapter is loaded: it "
             f"registers the\nmethod with PEFT, which otherwise ends with `KeyError: '{kind}'`.\n\n"
         )
-    lines = "".join(f"import {module}\n" for module in imports)
     return (
         f"## Use\n\n{needed}"
-        f"```python\n{lines}"
+        "```python\nimport aurora_vl\n"
         "from peft import PeftModel\n\n"
         f"backbone = aurora_vl.load({', '.join(given)})\n"
         'model = PeftModel.from_pretrained(backbone, "adapter").eval()  # this folder\n'

@@ -23,8 +23,8 @@ def autocasting(x: Tensor) -> bool:
 def mixing_matrix(core: Tensor, modes: Tensor, *, interleaved: bool = False) -> Tensor:
     """Return all blocks' M as one matrix (i*R, o*R), from the ranks of x to those of y.
 
-    `interleaved` is the released code's MLP (golden/README.md, fc1 and fc2): the columns of all
-    blocks are mixed, and where the input is cut the core is transposed besides.
+    `interleaved` is the released code's MLP (fc1 and fc2): the columns of all blocks are mixed, and
+    where the input is cut the core is transposed besides.
     """
     out_blocks, in_blocks, r = modes.shape
     if core.dim() == 1:

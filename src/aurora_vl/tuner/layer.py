@@ -282,7 +282,11 @@ class AuroraLinear(nn.Module, AuroraLayer):
         return result.view(*x.shape[:-1], self.out_features)
 
     def _owns_output(self) -> bool:
-        """Tell whether nobody but this layer sees the frozen map's output."""
+        """Tell whether nobody but this layer sees the frozen map's output.
+
+        The update is then added in its memory: no faster (0.97 of the time), but a training step
+        of BLIP-base peaks at 2,317 MB instead of 2,436 (docs/performance.md).
+        """
         base = self.base_layer
         hooked = base._forward_hooks or base._backward_hooks or base._backward_pre_hooks
         return type(base) is nn.Linear and not hooked and not _transformed()

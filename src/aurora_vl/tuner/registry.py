@@ -1,7 +1,7 @@
 """Registers the method with PEFT from outside: three entries in PEFT's own tables.
 
 PEFT's `register_peft_method` refuses names that its PeftType does not know; a one-member str Enum
-of our own hashes and compares like its string, so the entries are found (PEFT.md 3.3).
+of our own hashes and compares like its string, so the entries are found.
 """
 
 from __future__ import annotations
