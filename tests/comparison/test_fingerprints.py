@@ -13,6 +13,7 @@ from command_line import OwnData, write_own_data
 from tiny_blip import save_backbone
 
 from aurora_vl.comparison.fingerprints import completed, name_of, tell
+from aurora_vl.comparison.records import Curve, TrialRecord, write_trial
 from aurora_vl.comparison.trials import Runs
 from aurora_vl.recipes.recipe import Recipe, load_recipe
 
@@ -95,14 +96,33 @@ def test_auroras_switches_name_no_run_of_another_method(own: OwnData, tmp_path: 
     assert Runs(tmp_path).trial("a", full).folder == tmp_path / "earlier"
 
 
-@pytest.mark.parametrize("content", [{}, {"told": {"recipe": {"depth": 3}, "digests": {}}}])
-def test_what_cannot_be_understood_is_left_alone(tmp_path: Path, content: Any) -> None:
-    (tmp_path / "odd").mkdir()
-    (tmp_path / "odd" / "trial.json").write_text(json.dumps(content))
+@pytest.mark.parametrize("told", [{}, {"recipe": {"depth": 3}, "digests": {}}])
+def test_a_run_that_todays_recipes_cannot_say_is_left_alone(tmp_path: Path, told: Any) -> None:
+    keep(tmp_path, "odd", told)
     trial = Runs(tmp_path).trial("a", load_recipe("demo-retrieval"))
     assert not trial.finished
 
 
 def keep(runs: Path, folder: str, told: Any) -> None:
     (runs / folder).mkdir()
-    (runs / folder / "trial.json").write_text(json.dumps({"told": told}))
+    record = TrialRecord(
+        name="a run",
+        told=told,
+        metrics={"r_mean": 50.0},
+        baselines={},
+        versions={},
+        scored_split="test",
+        chosen_on_scored=False,
+        training_media=3,
+        items=None,
+        media=None,
+        queries=None,
+        curve=Curve(step=[], score=[]),
+        adapter_bytes=0,
+        machine="x86_64, 2 cores",
+        seconds=1.0,
+        peak_memory=None,
+        interrupted=False,
+        beside=0,
+    )
+    write_trial(runs / folder / "trial.json", record)

@@ -23,9 +23,29 @@ from aurora_vl.comparison.plots import (
     validation_curves,
 )
 from aurora_vl.comparison.publishing import comparison_report, publish
+from aurora_vl.comparison.records import ResultRow, Results, SeedRun
 from aurora_vl.reporting.charts import PAPER, Drawing
 
 PICTURES = ("score-by-size", "score-by-time", "score-by-memory", "curves", "score-by-media")
+
+
+def sizes(own: int, heads: int) -> dict[str, int]:
+    parts = {"factors": own, "gates": 0, "heads": heads, "backbone": 0, "total": 2_000_000}
+    return {**parts, "own": own, "trained": own + heads}
+
+
+def seed_run(seed: int, steps: list[int], scores: list[float]) -> dict[str, Any]:
+    return {
+        "seed": seed,
+        "folder": "0123456789ab",
+        "metrics": {"r_mean": 50.0},
+        "curve": {"step": steps, "score": scores},
+        "seconds": 100.0,
+        "peak_memory": None,
+        "interrupted": False,
+        "beside": 0,
+        "machine": "x86_64, 2 cores",
+    }
 
 
 def row(name: str, own: int, score: float, **changes: Any) -> dict[str, Any]:
@@ -42,14 +62,15 @@ def row(name: str, own: int, score: float, **changes: Any) -> dict[str, Any]:
         "rates_tried": {},
         "rate_at_edge": False,
         "rate_of": method,
-        "parameters": {"own": own, "heads": 16_770, "trained": own + 16_770, "total": 2_000_000},
+        "parameters": sizes(own, 16_770),
         "adapter_bytes": 4 * own + 500,
         "score": {"mean": score, "sd": 0.4},
         "metrics": {"r_mean": {"mean": score, "sd": 0.4}},
         "seconds": 100.0 + own % 17,
         "peak_memory": 2**30 + 1000 * own,
+        "baselines": {},
         "runs": [
-            {"curve": {"step": [10, 20], "score": [score - 20 + seed, score]}} for seed in (0, 2)
+            seed_run(seed, [10, 20], [score - 20 + lift, score]) for seed, lift in ((1, 0), (2, 2))
         ],
         "against": None
         if name == "aurora"
@@ -73,8 +94,8 @@ def results() -> dict[str, Any]:
             3.8,
             seconds=None,
             peak_memory=None,
-            runs=[{"curve": {"step": [], "score": []}}],
-            parameters={"own": 0, "heads": 0, "trained": 0, "total": 2_000_000},
+            runs=[seed_run(1, [], [])],
+            parameters=sizes(0, 0),
         ),
         row("linear", 0, 40.0),
         row("aurora", 11_392, 93.3, front=True),
@@ -106,6 +127,10 @@ def results() -> dict[str, Any]:
     }
 
 
+def typed(results: dict[str, Any]) -> Results:
+    return Results.model_validate(results)
+
+
 def axes_with(drawing: Drawing) -> Axes:
     """The axes of a finished picture, in their final place."""
     figure = Figure(figsize=WIDE, layout="constrained", dpi=160)
@@ -116,70 +141,77 @@ def axes_with(drawing: Drawing) -> Axes:
     return axes
 
 
-def names(rows: Any) -> list[str]:
-    return [row["name"] for row in rows]
+def names(rows: list[ResultRow]) -> list[str]:
+    return [row.name for row in rows]
 
 
 def test_the_tables(results: dict[str, Any]) -> None:
-    found = dict(result_tables.sections(results))
+    found = dict(result_tables.sections(typed(results)))
     full = ["full", "aurora", "lora", "lora+rank=1", "linear", "none"]
     assert names(found["By score"]) == full
     by_size = ["linear", "none", "aurora", "lora+rank=1", "lora", "full"]
-    assert names(found["By numbers of their own"]) == by_size
-    equal = found["About as many numbers as aurora, by score"]
+    assert names(found["By own parameters"]) == by_size
+    equal = found["About as many parameters as aurora, by score"]
     assert names(equal) == ["aurora", "lora+rank=1"]
     assert names(found["With fewer training media"]) == [
         *("aurora+data.limit=50", "aurora+data.limit=400", "aurora"),
         *("full+data.limit=50", "full"),
     ]
     results["rows"] = results["rows"][:4]
-    assert list(dict(result_tables.sections(results))) == ["By score", "By numbers of their own"]
+    assert list(dict(result_tables.sections(typed(results)))) == ["By score", "By own parameters"]
 
 
 def test_the_heads_are_stated_once_and_mixed_clocks_are_said(results: dict[str, Any]) -> None:
-    said = " ".join(result_tables.notes(results))
-    assert "The heads, 16,770 numbers, are trained by all but none and not counted" in said
+    said = " ".join(result_tables.notes(typed(results)))
+    assert (
+        "The heads, 16,770 parameters, are trained by every method except none and not counted"
+        in said
+    )
     assert said.count("16,770") == 1
     assert "machines" not in said
     results["machines"].append("arm64, 8 cores")
     results["versions"]["aurora-vl"].append("0.2.0")
-    said = " ".join(result_tables.notes(results))
+    said = " ".join(result_tables.notes(typed(results)))
     assert "several machines: x86_64, 2 cores; arm64, 8 cores." in said
     assert "several releases of Aurora: 0.1.0, 0.2.0." in said
 
 
 def test_notes_say_what_is_there_and_no_more(results: dict[str, Any]) -> None:
-    said = result_tables.notes(results)
+    said = result_tables.notes(typed(results))
     assert any(note.startswith("Peak memory") for note in said)
-    assert any("its own validation data liked best" in note for note in said)
+    assert any("the checkpoint with its best validation score" in note for note in said)
     assert any(
-        line.startswith(r"\* The best") for line in result_tables.markdown(results).split("\n")
+        line.startswith(r"\* The best")
+        for line in result_tables.markdown(typed(results)).split("\n")
     )
     for row in results["rows"]:
-        row.update(peak_memory=None, parameters={**row["parameters"], "heads": 0})
+        row.update(peak_memory=None, parameters=sizes(row["parameters"]["own"], 0))
     results |= {"best_states": False, "scored_split": "val"}
-    said = result_tables.notes(results)
+    said = result_tables.notes(typed(results))
     assert "no heads" in said[0]
     assert "on the benchmark's val split (rates and checkpoints are chosen on a part of" in said[0]
-    assert not any("Peak memory" in note or "liked best" in note for note in said)
+    assert not any("Peak memory" in note or "best validation score" in note for note in said)
 
 
 def test_notes_tell_where_rates_and_scores_come_from(results: dict[str, Any]) -> None:
     assert any(
-        note.endswith("a variant has its method's.") for note in result_tables.notes(results)
+        note.endswith("a variant uses that of its method.")
+        for note in result_tables.notes(typed(results))
     )
     results["rows"][3]["settings"] = ["training.learning_rate=0.1"]
     results["chosen_on_scored"] = True
-    said = result_tables.notes(results)
-    assert any(note.endswith("a variant has its method's, or the one it sets.") for note in said)
-    assert "media that was held out and chose rates and checkpoints too (this flatters" in said[0]
+    said = result_tables.notes(typed(results))
+    assert any(
+        note.endswith("a variant uses that of its method, or the one it sets.") for note in said
+    )
+    assert "media that was held out, which also chose rates and checkpoints (so" in said[0]
 
 
 def test_differences_name_the_row_that_is_compared_with(results: dict[str, Any]) -> None:
     results["reference"] = "lora+rank=1"
     results["rows"][4]["label"] = "LoRA (rank=1)"
-    assert "less LoRA (rank=1) [95 %]" in result_tables.header(results)
-    assert "Full fine-tuning less LoRA (rank=1)" in comparison_report(results)
+    assert "vs. LoRA (rank=1) [95 %]" in result_tables.header(typed(results))
+    assert "Full fine-tuning vs. LoRA (rank=1)" in comparison_report(typed(results))
 
 
 def test_few_shot_rows_are_told_with_and_without_a_partner(
@@ -187,26 +219,26 @@ def test_few_shot_rows_are_told_with_and_without_a_partner(
 ) -> None:
     lone = few("lora", 55_000, 70.0, 50) | {"series": "lora (epochs=90)"}
     results["rows"].append(lone)
-    told = dict(result_tables.sections(results))["With fewer training media"]
+    told = dict(result_tables.sections(typed(results)))["With fewer training media"]
     assert lone["name"] in names(told)
-    report = comparison_report(results)
-    assert "Full fine-tuning less aurora" in report  # of all media, not of fifty
+    report = comparison_report(typed(results))
+    assert "Full fine-tuning vs. aurora" in report  # of all media, not of fifty
     results["rows"] = [lone, few("full", 1_990_000, 55.0, 50)]
-    publish(results, tmp_path)
+    publish(typed(results), tmp_path)
     assert lone["name"] in (tmp_path / "report.html").read_text()
     assert not (tmp_path / "score-by-media.png").exists()
-    score = dict(result_tables.sections(results))["By score"]
+    score = dict(result_tables.sections(typed(results)))["By score"]
     assert names(score) == [lone["name"], "full+data.limit=50"]
 
 
 def test_a_curve_is_the_mean_over_seeds_whose_steps_differ_a_little() -> None:
     curves = [([10, 20], [50.0, 70.0]), ([12, 24], [60.0, 90.0]), ([10], [0.0])]
-    runs = [{"curve": {"step": step, "score": score}} for step, score in curves]
-    assert mean_curve({"runs": runs}) == ([11, 22], [55.0, 80.0])
+    runs = [SeedRun.model_validate(seed_run(1, *curve)) for curve in curves]
+    assert mean_curve(runs) == ([11, 22], [55.0, 80.0])
 
 
 def test_all_files_are_made_of_the_results(results: dict[str, Any], tmp_path: Path) -> None:
-    publish(results, tmp_path)
+    publish(typed(results), tmp_path)
     stored = json.loads((tmp_path / "results.json").read_text())
     assert stored == results
     for name in PICTURES:
@@ -223,7 +255,7 @@ def test_all_files_are_made_of_the_results(results: dict[str, Any], tmp_path: Pa
     assert "220" in line  # adapter kB
     assert r"\toprule" in (tmp_path / "table.tex").read_text()
     report = (tmp_path / "report.html").read_text()
-    assert report == comparison_report(stored)
+    assert report == comparison_report(typed(stored))
     assert "&lt;b&gt;no&lt;/b&gt; memory" in report
     assert len(re.findall("<svg", report)) == len(PICTURES)
     assert "aurora: 60.0 of 50 media to 93.3 of 1,500" in report
@@ -233,11 +265,11 @@ def test_all_files_are_made_of_the_results(results: dict[str, Any], tmp_path: Pa
 def test_few_shot_rows_are_in_their_own_picture_only(
     results: dict[str, Any], tmp_path: Path
 ) -> None:
-    publish(results, tmp_path)
+    publish(typed(results), tmp_path)
     assert "data.limit" not in (tmp_path / "score-by-size.svg").read_text()
     assert "data.limit" not in (tmp_path / "curves.svg").read_text()
     results["rows"] = [row for row in results["rows"] if not row["few_shot"]]
-    publish(results, tmp_path / "again")
+    publish(typed(results), tmp_path / "again")
     assert not (tmp_path / "again" / "score-by-media.png").exists()
 
 
@@ -245,10 +277,10 @@ def test_a_picture_that_is_no_more_drawn_is_removed(
     results: dict[str, Any], tmp_path: Path
 ) -> None:
     """It would show an earlier comparison."""
-    publish(results, tmp_path)
+    publish(typed(results), tmp_path)
     assert (tmp_path / "score-by-memory.png").is_file()
     unmeasured = [{**row, "peak_memory": None} for row in results["rows"]]
-    publish({**results, "rows": unmeasured}, tmp_path)
+    publish(typed({**results, "rows": unmeasured}), tmp_path)
     assert not list(tmp_path.glob("score-by-memory.*"))
     assert (tmp_path / "score-by-time.png").is_file()
 
@@ -261,7 +293,7 @@ def test_no_name_lies_on_another_methods_error_bar(results: dict[str, Any]) -> N
         row("aurora", 12_576, 96.3),
         row("full", 1_978_240, 97.0),
     ]
-    axes = axes_with(score_by_size(results))
+    axes = axes_with(score_by_size(typed(results)))
     places = {text.get_text(): text.get_window_extent() for text in axes.texts}
     for told in results["rows"]:
         mean, sd, own = told["score"]["mean"], told["score"]["sd"], told["parameters"]["own"]
@@ -275,7 +307,7 @@ def test_a_long_label_leaves_the_axes_their_room(results: dict[str, Any]) -> Non
     """It goes on in further lines, whole, instead of pressing the picture together."""
     long = "Aurora (options={target_modules: '.*(qkv|projection|fc1|fc2)|text_decoder.*dense'})"
     results["rows"] = [row("aurora", 12_576, 96.3), row("lora", 57_344, 96.8, label=long)]
-    for draw in (score_by_size(results), validation_curves(results)):
+    for draw in (score_by_size(typed(results)), validation_curves(typed(results))):
         axes = axes_with(draw)
         legend = axes.get_legend()
         told = [*axes.texts, *(legend.get_texts() if legend is not None else [])]
@@ -298,7 +330,7 @@ def test_names_stay_within_the_axes(results: dict[str, Any]) -> None:
         *(row(name, own, 94.0 + own / 30_000) for name, own in sizes.items()),
         row("full", 1_978_240, 97.0, label="Full fine-tuning"),
     ]
-    axes = axes_with(score_by_size(results))
+    axes = axes_with(score_by_size(typed(results)))
     frame = axes.get_window_extent()
     for text in axes.texts:
         place = text.get_window_extent()
@@ -313,7 +345,7 @@ def test_a_name_without_a_line_is_nearest_to_its_own_point(results: dict[str, An
         row("aurora", 12_576, 96.3),
         row("lora", 57_344, 84.0),
     ]
-    axes = axes_with(score_by_size(results))
+    axes = axes_with(score_by_size(typed(results)))
     points = {
         told["name"]: axes.transData.transform((told["parameters"]["own"], told["score"]["mean"]))
         for told in results["rows"]
@@ -345,7 +377,7 @@ def test_no_line_to_a_name_runs_through_another_name(results: dict[str, Any]) ->
         *(row(n, own, s) | {"score": {"mean": s, "sd": d}} for n, (own, s, d) in crowd.items()),
         row("bitfit", 11_264, 85.0),
     ]
-    axes = axes_with(score_by_size(results))
+    axes = axes_with(score_by_size(typed(results)))
     texts: list[Any] = list(axes.texts)
     lines = [text for text in texts if text.arrow_patch is not None]
     assert lines
@@ -368,7 +400,7 @@ def test_methods_far_below_are_told_and_leave_the_others_their_room(
     results["rows"] += [row("none", 0, 4.5), row("linear", 0, 20.8)]
     results["rows"] += [row("c3a", 9_000, 50.8), row("fourierft", 9_500, 48.1, front=True)]
     for drawn in (score_by_size, score_by_time):
-        axes = axes_with(drawn(results))
+        axes = axes_with(drawn(typed(results)))
         low, high = axes.get_ylim()
         assert 90.0 < low < 93.0 < 97.0 < high
         beside = {text.get_text() for text in axes.texts}
@@ -379,5 +411,5 @@ def test_methods_far_below_are_told_and_leave_the_others_their_room(
         assert {"none: 4.5", "c3a: 50.8", "fourierft: 48.1"} <= below
         assert not {"c3a", "fourierft"} & beside
     results["rows"] = [row("aurora", 10_000, 72.0), row("linear", 9_000, 41.0)]
-    axes = axes_with(score_by_size(results))
+    axes = axes_with(score_by_size(typed(results)))
     assert {text.get_text() for text in axes.texts} == {"aurora", "linear"}

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from aurora_vl.comparison.method_rows import parse_rows
+from aurora_vl.comparison.records import ResultRow, Results
 from aurora_vl.comparison.results import gather_results
 from aurora_vl.comparison.study import Findings, make_study
 from aurora_vl.comparison.trials import Runs
@@ -33,6 +34,7 @@ def kept(score: float, *, torch: str = "2.13.0", items: int = 2) -> dict[str, An
         "versions": {"aurora-vl": "0.1.0", "torch": torch},
         "scored_split": "test",
         "training_media": 1500,
+        "queries": "same",
         "items": {"media_to_text": ranks, "text_to_media": ranks},
         "media": {"media_to_text": [*range(items)], "text_to_media": [*range(items)]},
         "chosen_on_scored": False,
@@ -64,8 +66,8 @@ def findings(
     return made
 
 
-def by_name(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {row["name"]: row for row in results["rows"]}
+def by_name(results: Results) -> dict[str, ResultRow]:
+    return {row.name: row for row in results.rows}
 
 
 def test_the_front_is_what_nothing_as_small_beats(tmp_path: Path) -> None:
@@ -80,36 +82,38 @@ def test_the_front_is_what_nothing_as_small_beats(tmp_path: Path) -> None:
     scores = {"linear": 20, "bitfit": 70, "ia3": 50, "aurora": 70, "lora": 80}
     runs = {name: kept(scores.get(name, 90), items=10) for name in rows}
     results = gather_results(findings(tmp_path, "demo-retrieval", rows, runs), "command")
-    front = [row["name"] for row in results["rows"] if row["front"]]
+    front = [row.name for row in results.rows if row.front]
     assert front == ["linear", "bitfit", "aurora", "lora"]  # equal scores beat nobody
-    assert results["reference"] == "aurora"
-    assert [row["parameters"]["own"] for row in results["rows"][:2]] == [0, 5_000]
-    assert {row["parameters"]["heads"] for row in results["rows"]} == {16_770}
+    assert results.reference == "aurora"
+    assert [row.parameters.own for row in results.rows[:2]] == [0, 5_000]
+    assert {row.parameters.heads for row in results.rows} == {16_770}
 
 
 def test_differences_are_of_the_same_items_only(tmp_path: Path) -> None:
     rows = dict.fromkeys(("aurora", "lora", "ia3"), (10, 5))
     runs = {"aurora": kept(50), "lora": kept(100), "ia3": kept(100, items=4)}
     found = by_name(gather_results(findings(tmp_path, "demo-retrieval", rows, runs), "command"))
-    assert found["aurora"]["against"] is None
-    assert found["lora"]["against"]["mean"] == pytest.approx(50.0)
-    assert found["ia3"]["against"] is None
+    assert found["aurora"].against is None
+    assert found["lora"].against is not None
+    assert found["lora"].against.mean == pytest.approx(50.0)
+    assert found["ia3"].against is None
 
 
 def test_questions_about_one_picture_are_drawn_together(tmp_path: Path) -> None:
-    """The interval knows which medium an item is about; runs of before, each item for itself."""
+    """The interval knows which medium an item is about."""
     rows = dict.fromkeys(("aurora", "lora"), (10, 0))
     scores = {"aurora": [0.0] * 40, "lora": [1.0] * 20 + [0.0] * 20}
     widths = []
-    for name, media in (("one", [0] * 20 + [1] * 20), ("each", [*range(40)]), ("none", None)):
-        kinds = {"scores": media} if media else None
+    for name, media in (("one", [0] * 20 + [1] * 20), ("each", [*range(40)])):
+        kinds = {"scores": media}
         runs = {n: {**kept(50), "items": {"scores": s}, "media": kinds} for n, s in scores.items()}
         found = gather_results(findings(tmp_path / name, "demo-vqa", rows, runs), "command")
-        against = by_name(found)["lora"]["against"]
-        assert against["mean"] == pytest.approx(50.0)
-        widths.append(against["high"] - against["low"])
+        against = by_name(found)["lora"].against
+        assert against is not None
+        assert against.mean == pytest.approx(50.0)
+        widths.append(against.high - against.low)
     assert widths[0] == pytest.approx(100.0)
-    assert widths[1] == widths[2] < 40.0
+    assert widths[1] < 40.0
 
 
 def test_what_others_are_compared_with_has_all_media_if_any_has(tmp_path: Path) -> None:
@@ -117,7 +121,7 @@ def test_what_others_are_compared_with_has_all_media_if_any_has(tmp_path: Path) 
     rows = dict.fromkeys(names, (10, 5))
     runs = dict.fromkeys(names, kept(50))
     results = gather_results(findings(tmp_path, "demo-retrieval", rows, runs), "command")
-    assert results["reference"] == "aurora+gqt=off+rank=4"
+    assert results.reference == "aurora+gqt=off+rank=4"
 
 
 def test_a_few_shot_curve_has_one_point_a_size(tmp_path: Path) -> None:
@@ -127,11 +131,11 @@ def test_a_few_shot_curve_has_one_point_a_size(tmp_path: Path) -> None:
     rows = dict.fromkeys(names, (10, 5))
     runs = {names[0]: kept(50), names[1]: small}
     found = gather_results(findings(tmp_path / "a", "demo-retrieval", rows, runs), "command")
-    assert [row["series"] for row in found["rows"]] == ["LoRA", "LoRA"]
+    assert [row.series for row in found.rows] == ["LoRA", "LoRA"]
     names = (*names, "lora+data.limit=9+epochs=30")
     rows, runs = dict.fromkeys(names, (10, 5)), {**runs, names[2]: small}
     found = gather_results(findings(tmp_path / "b", "demo-retrieval", rows, runs), "command")
-    assert [row["series"] for row in found["rows"]] == [
+    assert [row.series for row in found.rows] == [
         *("LoRA", "LoRA (epochs=90)", "LoRA (epochs=30)"),
     ]
 
@@ -141,7 +145,7 @@ def test_it_is_told_when_scored_media_chose_the_checkpoint(tmp_path: Path) -> No
     for chosen in (False, True):
         runs = {"aurora": {**kept(50), "chosen_on_scored": chosen}}
         found = findings(tmp_path / str(chosen), "demo-retrieval", rows, runs)
-        assert gather_results(found, "command")["chosen_on_scored"] is chosen
+        assert gather_results(found, "command").chosen_on_scored is chosen
 
 
 def test_runs_that_were_asked_other_things_are_not_averaged(tmp_path: Path) -> None:
@@ -162,7 +166,7 @@ def test_rows_that_were_asked_other_things_are_not_compared(tmp_path: Path) -> N
     rows = dict.fromkeys(("aurora", "lora"), (10, 5))
     runs = {"aurora": {**kept(50), "queries": "a"}, "lora": {**kept(50), "queries": "b"}}
     found = by_name(gather_results(findings(tmp_path, "demo-retrieval", rows, runs), "command"))
-    assert found["lora"]["against"] is None
+    assert found["lora"].against is None
 
 
 def test_where_a_task_has_no_heads_what_linear_trains_is_its_own(tmp_path: Path) -> None:
@@ -170,7 +174,7 @@ def test_where_a_task_has_no_heads_what_linear_trains_is_its_own(tmp_path: Path)
     asked = {"items": {"scores": [1.0, 0.0]}, "media": {"scores": [0, 1]}}
     runs = {name: {**kept(50), **asked} for name in rows}
     results = gather_results(findings(tmp_path, "demo-vqa", rows, runs), "command")
-    sizes = [(row["parameters"]["own"], row["parameters"]["heads"]) for row in results["rows"]]
+    sizes = [(row.parameters.own, row.parameters.heads) for row in results.rows]
     assert sizes == [(16_768, 0), (15_392, 0), (0, 0)]
 
 
@@ -178,12 +182,13 @@ def test_all_versions_that_runs_used_are_told(tmp_path: Path) -> None:
     rows = dict.fromkeys(("aurora", "lora"), (10, 5))
     runs = {"aurora": kept(50), "lora": kept(50, torch="2.11.0")}
     results = gather_results(findings(tmp_path, "demo-retrieval", rows, runs), "command")
-    assert results["versions"] == {"aurora-vl": ["0.1.0"], "torch": ["2.11.0", "2.13.0"]}
+    assert results.versions == {"aurora-vl": ["0.1.0"], "torch": ["2.11.0", "2.13.0"]}
 
 
-def test_a_run_whose_file_was_cut_off_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ['{"told": {"recipe"', '{"told": {}, "seconds": "many"}', "[]"])
+def test_a_run_whose_file_is_damaged_is_named(tmp_path: Path, content: str) -> None:
     study = make_study("demo-retrieval", parse_rows("aurora"), seeds=1, out=tmp_path)
     (tmp_path / "runs" / "abc").mkdir(parents=True)
-    (tmp_path / "runs" / "abc" / "trial.json").write_text('{"told": {"recipe"')
-    with pytest.raises(UserError, match=r"abc/trial.json is no whole JSON file; delete .*/abc, "):
+    (tmp_path / "runs" / "abc" / "trial.json").write_text(content)
+    with pytest.raises(UserError, match=r"abc/trial.json is damaged; delete .*/abc, "):
         Runs(tmp_path / "runs").trial("a", study.recipe(study.rows[0], final=True))

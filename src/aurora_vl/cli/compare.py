@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,7 @@ from aurora_vl.cli.options import Quiet, RecipeName, Settings, Verbose
 from aurora_vl.reporting.terminal import show_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from aurora_vl.comparison.records import Results
 
 
 def compare(
@@ -38,7 +38,7 @@ def compare(
             "--out",
             metavar="DIR",
             show_default=False,
-            help="For results.json, tables, pictures and report.html; runs/compare-RECIPE if left "
+            help="For results.json, tables, charts and report.html; runs/compare-RECIPE if left "
             "out.",
         ),
     ] = None,
@@ -62,33 +62,33 @@ def compare(
     findings = conduct(study)
     words = ["aurora", "compare", recipe, "--methods", methods, "--seeds", str(seeds)]
     results = gather_results(findings, shlex.join([*words, "--out", str(folder), *study.settings]))
-    if results["rows"]:
+    if results.rows:
         publish(results, folder)
         _show(results)
-        print(f"results, tables, pictures and report.html: {folder}")
-    for failure in results["failures"]:
-        print(f"aurora: {failure['run']} failed: {failure['reason']}", file=sys.stderr)
-    if results["failures"]:
+        print(f"results, tables, charts and report.html: {folder}")
+    for failure in results.failures:
+        print(f"aurora: {failure.run} failed: {failure.reason}", file=sys.stderr)
+    if results.failures:
         raise typer.Exit(1)
 
 
-def _show(results: Mapping[str, Any]) -> None:
+def _show(results: Results) -> None:
     """The table by score, the columns that fit a terminal."""
-    from aurora_vl.comparison.result_tables import by_score, difference, notes
-    from aurora_vl.reporting.tables import metric_label
+    from aurora_vl.comparison.result_tables import by_score, difference, notes, reference_label
+    from aurora_vl.reporting.metrics import metric_label
 
-    names = ("method", "own numbers", "learning rate", metric_label(results["primary"]))
+    names = ("method", "own parameters", "learning rate", metric_label(results.primary))
     rows = [
         [
-            row["label"],
-            f"{row['parameters']['own']:,}",
-            "" if row["learning_rate"] is None else f"{row['learning_rate']:g}",
-            f"{row['score']['mean']:.1f}"
-            + ("" if row["score"]["sd"] is None else f" ± {row['score']['sd']:.1f}"),
+            row.label,
+            f"{row.parameters.own:,}",
+            "" if row.learning_rate is None else f"{row.learning_rate:g}",
+            f"{row.score.mean:.1f}" + ("" if row.score.sd is None else f" ± {row.score.sd:.1f}"),
             difference(row),
         ]
         for row in by_score(results)
     ]
-    show_table(f"{results['recipe']}, by score", (*names, "less Aurora [95 %]"), rows)
+    title = f"{results.recipe}, by score"
+    show_table(title, (*names, f"vs. {reference_label(results)} [95 %]"), rows)
     for note in notes(results):
         print(note)

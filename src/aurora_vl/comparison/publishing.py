@@ -1,39 +1,36 @@
-"""Writes what a comparison found: results.json, tables, pictures and a report in one file.
+"""Writes what a comparison found: results.json, tables, charts and a report in one file.
 
 All of it is made of results.json alone.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
 from aurora_vl.comparison import result_tables
 from aurora_vl.comparison.plots import (
     WIDE,
-    equal_data,
     mean_curve,
     score_by_media,
     score_by_memory,
     score_by_size,
     score_by_time,
-    series,
     validation_curves,
 )
+from aurora_vl.comparison.records import ResultRow, Results, write_results
 from aurora_vl.reporting.charts import Drawing, page_svg, remove_pictures, save_pictures
 from aurora_vl.reporting.html import render
-from aurora_vl.reporting.tables import metric_label
+from aurora_vl.reporting.metrics import metric_label
 from aurora_vl.utils.atomic import write_text
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
-    """A picture with its title and what it shows in words."""
+class _Chart:
+    """A chart with its title and what it shows in words."""
 
     name: str
     title: str
@@ -41,8 +38,8 @@ class _Picture:
     words: str
 
 
-def publish(results: Mapping[str, Any], out: Path) -> None:
-    """Write results.json, table.md, table.tex, the pictures as PNG and SVG, and report.html.
+def publish(results: Results, out: Path) -> None:
+    """Write results.json, table.md, table.tex, the charts as PNG and SVG, and report.html.
 
     Args:
         results: of `gather_results`, with at least one row.
@@ -51,28 +48,29 @@ def publish(results: Mapping[str, Any], out: Path) -> None:
     Raises:
         UserError: matplotlib is not installed; results.json and the tables are written before.
     """
-    write_text(out / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    write_results(out / "results.json", results)
     write_text(out / "table.md", result_tables.markdown(results))
     write_text(out / "table.tex", result_tables.latex(results))
-    for picture in _pictures(results):
-        if picture.words:
-            save_pictures(picture.draw, WIDE, out / picture.name)
+    for chart in _charts(results):
+        if chart.words:
+            save_pictures(chart.draw, WIDE, out / chart.name)
         else:  # one of an earlier comparison would be taken for this one's
-            remove_pictures(out / picture.name)
+            remove_pictures(out / chart.name)
     write_text(out / "report.html", comparison_report(results))
 
 
-def comparison_report(results: Mapping[str, Any]) -> str:
+def comparison_report(results: Results) -> str:
     """The report as the text of an HTML file that needs no other file."""
-    rows = equal_data(results)
-    ours = [row for row in rows if row["method"] == "aurora"]
-    full = [row for row in rows if row["method"] == "full"]
+    rows = results.all_media
+    ours = [row for row in rows if row.method == "aurora"]
+    full = [row for row in rows if row.method == "full"]
     return render(
+        __package__,
         "compare.html",
         results=results,
-        label=metric_label(results["primary"]),
+        label=metric_label(results.primary),
         best=result_tables.by_score(results)[0],
-        ours=max(ours, key=lambda row: row["score"]["mean"]) if ours else None,
+        ours=max(ours, key=lambda row: row.score.mean) if ours else None,
         full=full[0] if full else None,
         reference=result_tables.reference_label(results),
         header=result_tables.header(results),
@@ -83,38 +81,39 @@ def comparison_report(results: Mapping[str, Any]) -> str:
         notes=result_tables.notes(results),
         charts=[
             {"title": p.title, "svg": Markup(page_svg(p.draw, WIDE)), "description": p.words}
-            for p in _pictures(results)
+            for p in _charts(results)
             if p.words
         ],
     )
 
 
-def _pictures(results: Mapping[str, Any]) -> list[_Picture]:
-    """All kinds of pictures; there is something to draw for those with words."""
+def _charts(results: Results) -> list[_Chart]:
+    """All charts; those without words have nothing to draw."""
     best_first = result_tables.by_score(results)
 
-    def told(key: str, say: Callable[[Mapping[str, Any]], str]) -> str:
-        rows = [row for row in best_first if row[key]]
-        return "; ".join(f"{r['label']}: {r['score']['mean']:.1f} {say(r)}" for r in rows)
+    def told(rows: Iterable[tuple[ResultRow, str]]) -> str:
+        return "; ".join(f"{row.label}: {row.score.mean:.1f} {words}" for row, words in rows)
 
-    sizes = told("parameters", lambda row: f"with {row['parameters']['own']:,} numbers")
-    times = told("seconds", lambda row: f"after {row['seconds']:.0f} s")
-    memories = told("peak_memory", lambda row: f"with {row['peak_memory'] / 2**20:.0f} MB")
+    sizes = told((row, f"with {row.parameters.own:,} parameters") for row in best_first)
+    times = told((row, f"after {row.seconds:.0f} s") for row in best_first if row.seconds)
+    memories = told(
+        (row, f"with {row.peak_memory / 2**20:.0f} MB") for row in best_first if row.peak_memory
+    )
     courses = "; ".join(
-        f"{row['label']}: from {scores[0]:.1f} to {scores[-1]:.1f}"
-        for row in equal_data(results)
-        if (scores := mean_curve(row)[1])
+        f"{row.label}: from {scores[0]:.1f} to {scores[-1]:.1f}"
+        for row in results.all_media
+        if (scores := mean_curve(row.runs)[1])
     )
     media = "; ".join(
-        f"{label}: {rows[0]['score']['mean']:.1f} of {rows[0]['training_media']:,} media to "
-        f"{rows[-1]['score']['mean']:.1f} of {rows[-1]['training_media']:,}"
-        for label, rows in series(results).items()
+        f"{label}: {rows[0].score.mean:.1f} of {rows[0].training_media:,} media to "
+        f"{rows[-1].score.mean:.1f} of {rows[-1].training_media:,}"
+        for label, rows in results.few_shot_series.items()
         if len(rows) > 1
     )
     return [
-        _Picture("score-by-size", "Score and trained numbers", score_by_size(results), sizes),
-        _Picture("score-by-time", "Score and time", score_by_time(results), times),
-        _Picture("score-by-memory", "Score and memory", score_by_memory(results), memories),
-        _Picture("curves", "The course of the tuning", validation_curves(results), courses),
-        _Picture("score-by-media", "Score and training media", score_by_media(results), media),
+        _Chart("score-by-size", "Score and trainable parameters", score_by_size(results), sizes),
+        _Chart("score-by-time", "Score and time", score_by_time(results), times),
+        _Chart("score-by-memory", "Score and memory", score_by_memory(results), memories),
+        _Chart("curves", "Validation scores in training", validation_curves(results), courses),
+        _Chart("score-by-media", "Score and training media", score_by_media(results), media),
     ]

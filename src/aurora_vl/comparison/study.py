@@ -237,7 +237,7 @@ def _chosen(study: Study, searches: dict[str, dict[float, Trial]]) -> dict[str, 
     choices = {}
     for method, trials in searches.items():
         scores = {
-            rate: trial.kept["metrics"][primary] if trial.finished else None
+            rate: trial.kept.metrics[primary] if trial.finished else None
             for rate, trial in trials.items()
         }
         choice = best_rate(scores)

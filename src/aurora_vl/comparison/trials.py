@@ -31,10 +31,11 @@ import torch
 
 from aurora_vl.comparison.fingerprints import Told, completed, name_of, short_digest, tell
 from aurora_vl.comparison.per_item_scores import items_of, media_of, queries_of
+from aurora_vl.comparison.records import Curve, TrialRecord, read_trial, write_trial
 from aurora_vl.errors import UserError
 from aurora_vl.recipes.recipe import Recipe, save_recipe
+from aurora_vl.training.outputs import read_metrics
 from aurora_vl.training.tasks import kind_of
-from aurora_vl.utils.atomic import write_text
 
 if sys.platform != "win32":
     import fcntl
@@ -77,9 +78,9 @@ class Trial:
         return self.recipe.evaluation.split == "val"
 
     @cached_property
-    def kept(self) -> dict[str, Any]:
-        """What is kept of it when it is finished, see `_keep`."""
-        return _read(self.folder / _KEPT)
+    def kept(self) -> TrialRecord:
+        """What is kept of it when it is finished."""
+        return read_trial(self.folder / _KEPT)
 
 
 class Runs:
@@ -93,7 +94,7 @@ class Runs:
         """Folders of finished runs, those of earlier versions too, by today's names."""
         found = {}
         for file in sorted(self.folder.glob(f"*/{_KEPT}")):
-            told = completed(_read(file).get("told", {}))
+            told = completed(read_trial(file).told)
             if told is not None:
                 found[name_of(told)] = file.parent
         return found
@@ -174,8 +175,8 @@ class TrialRunner:
     def _count(self, trial: Trial) -> None:
         method = trial.recipe.adapter.method
         self._left[method] -= 1
-        if trial.finished and not trial.kept["interrupted"]:
-            self._spent.setdefault(method, []).append(trial.kept["seconds"])
+        if trial.finished and not trial.kept.interrupted:
+            self._spent.setdefault(method, []).append(trial.kept.seconds)
 
     def _one(self, trial: Trial, together: int) -> None:
         with _alone(trial) as lock:
@@ -218,54 +219,49 @@ class TrialRunner:
         if child.returncode != 0 or not (trial.run / "metrics.json").is_file():
             return _reason(child.returncode, trial.folder / "log.txt")
         shutil.rmtree(trial.run / "checkpoints", ignore_errors=True)
-        how = {
-            "seconds": round(time.perf_counter() - started, 2),
-            "peak_memory": memory,
-            "interrupted": begun,
-            "beside": together - 1,
-        }
-        content = json.dumps(_keep(trial, how), ensure_ascii=False)
-        write_text(trial.folder / _KEPT, content + "\n")
+        record = _record(
+            trial,
+            seconds=round(time.perf_counter() - started, 2),
+            peak_memory=memory,
+            interrupted=begun,
+            beside=together - 1,
+        )
+        write_trial(trial.folder / _KEPT, record)
         if trial.chooses:
             shutil.rmtree(trial.run)  # its score is all that was wanted
         return None
 
 
-def _keep(trial: Trial, how: dict[str, Any]) -> dict[str, Any]:
-    """The contents of trial.json: all that results are made of.
+def _record(trial: Trial, **how: Any) -> TrialRecord:
+    """What is kept of a run; `how` is seconds, peak_memory, interrupted and beside."""
+    found = read_metrics(trial.run / "metrics.json")
+    predictions = None if trial.chooses else _read(trial.run / "predictions.json")
+    return TrialRecord(
+        name=trial.name,
+        told=trial.told,
+        metrics=found.metrics,
+        baselines=found.baselines,
+        versions=found.versions,
+        scored_split=found.config["scored_split"],
+        chosen_on_scored=found.config["chosen_on_scored"],
+        training_media=found.config["training_media"],
+        items=None if trial.chooses else items_of(predictions),
+        media=None if trial.chooses else media_of(predictions),
+        queries=None if trial.chooses else short_digest(queries_of(predictions)),
+        curve=_curve(trial),
+        adapter_bytes=_adapter_bytes(trial.run / "adapter"),
+        machine=_machine(),
+        **how,
+    )
 
-    Returns:
-        `name`, `told`, the run's `metrics`, `baselines` of questions (what needs no picture),
-        `versions`, `scored_split` and whether its media chose the checkpoint, too
-        (`chosen_on_scored`), the number of `training_media`, the score of each test item (`items`),
-        the number of the medium it is about (`media`) and a digest of what was asked (`queries`)
-        unless the run only chooses a rate, the course of its validation (`curve`), `adapter_bytes`
-        on disk, `machine`, and how it went: `seconds`, `peak_memory` in bytes, `interrupted`, how
-        many others went on `beside`.
-    """
-    content = _read(trial.run / "metrics.json")
+
+def _curve(trial: Trial) -> Curve:
+    """The course of the validation; empty where nothing was trained."""
     history = trial.run / "history.json"
     key = f"eval_{kind_of(trial.recipe).primary}"
-    predictions = None if trial.chooses else _read(trial.run / "predictions.json")
-    points = {e["step"]: e[key] for e in (_read(history) if history.is_file() else []) if key in e}
-    return {
-        "name": trial.name,
-        "told": trial.told,
-        "metrics": content["metrics"],
-        "baselines": content.get("baselines", {}),
-        "versions": content["versions"],
-        **{
-            name: content["config"][name]
-            for name in ("scored_split", "chosen_on_scored", "training_media")
-        },
-        "items": None if trial.chooses else items_of(predictions),
-        "media": None if trial.chooses else media_of(predictions),
-        "queries": None if trial.chooses else short_digest(queries_of(predictions)),
-        "curve": {"step": list(points), "score": list(points.values())},
-        "adapter_bytes": _adapter_bytes(trial.run / "adapter"),
-        "machine": _machine(),
-        **how,
-    }
+    entries = _read(history) if history.is_file() else []
+    scores = {entry["step"]: entry[key] for entry in entries if key in entry}
+    return Curve(step=list(scores), score=list(scores.values()))
 
 
 def _read(path: Path) -> Any:
@@ -273,7 +269,7 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         raise UserError(
-            f"{path} is no whole JSON file; delete {path.parent}, and its run is done anew."
+            f"{path} is damaged; delete {path.parent}, and the run is done again."
         ) from None
 
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from aurora_vl.data.records import Record
+from aurora_vl.demo.report import DemoReport, TrainedPart, demo_report
 from aurora_vl.demo.shown_results import examples
 from aurora_vl.errors import UserError
 from aurora_vl.recipes.recipe import Recipe, load_recipe
 from aurora_vl.reporting.charts import Curve
-from aurora_vl.reporting.html import DemoReport, TrainedPart, demo_report
 from aurora_vl.training.recipe_data import read_data
 from aurora_vl.training.run import evaluate, train
 from aurora_vl.training.tasks import kind_of

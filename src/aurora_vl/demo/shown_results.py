@@ -16,7 +16,7 @@ from PIL import Image
 from aurora_vl.data.answers import clean_answer, shares_of_votes
 from aurora_vl.data.records import CaptionedMedia, QuestionRecord, Record
 from aurora_vl.data.video import read_frames
-from aurora_vl.reporting.html import AnswerExample, Hit, QueryExample, Said
+from aurora_vl.demo.report import AnswerExample, Hit, QueryExample, Said
 
 QUERIES = 8
 HITS = 5

@@ -36,7 +36,7 @@ def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]])
 
 def show_metrics(content: Mapping[str, Any], title: str) -> None:
     """Print the metrics of a metrics.json, of questions also by type and what needs no picture."""
-    from aurora_vl.reporting.tables import metric_label
+    from aurora_vl.reporting.metrics import metric_label
 
     split = content["config"]["scored_split"]
     if not content["metrics"]:
@@ -53,7 +53,7 @@ def show_metrics(content: Mapping[str, Any], title: str) -> None:
 
 def show_change(before: Mapping[str, Any], after: Mapping[str, Any], title: str) -> None:
     """Print the metrics of two metrics.json beside each other."""
-    from aurora_vl.reporting.tables import metric_rows
+    from aurora_vl.reporting.metrics import metric_rows
 
     rows = [
         [row.label, f"{row.before:.1f}", f"{row.after:.1f}", f"{row.change:+.1f}"]

@@ -12,9 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from aurora_vl.errors import UserError
-from aurora_vl.reporting.charts import Curve
-from aurora_vl.reporting.html import (
+from aurora_vl.demo.report import (
     THUMBNAIL_PIXELS,
     DemoReport,
     Hit,
@@ -22,6 +20,8 @@ from aurora_vl.reporting.html import (
     TrainedPart,
     demo_report,
 )
+from aurora_vl.errors import UserError
+from aurora_vl.reporting.charts import Curve
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 COLOURS = ("red", "lime", "blue", "white", "black")
@@ -127,7 +127,7 @@ def test_scores_changes_and_shares_are_shown(page: Page) -> None:
     assert "Text → image, R@1 2.0 64.0 +62.0" in page.text
     assert "Mean of the six recalls 9.4 71.2 +61.8" in page.text
     assert "Text → image, median rank 60.5 1.0 \N{MINUS SIGN}59.5" in page.text
-    assert "40,000 of 2,000,000 numbers" in page.text
+    assert "40,000 of 2,000,000 parameters" in page.text
     assert "factors 8,000 0.4 %" in page.text
     assert "Trained in all 40,000 2 %" in page.text
     assert "2 min 13 s" in page.text
