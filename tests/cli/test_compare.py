@@ -148,7 +148,7 @@ def test_other_tasks(
     asks = primary == "accuracy"
     assert all(set(row["baselines"]) == (guessed if asks else set()) for row in found["rows"])
     told = (tmp_path / "out" / "table.md").read_text()
-    assert ("Without looking: " in told) == asks
+    assert ("Baselines without a picture: " in told) == asks
     page = Page(tmp_path / "out" / "report.html")
     assert page.loaded == []
 

@@ -210,8 +210,8 @@ def test_notes_tell_where_rates_and_scores_come_from(results: dict[str, Any]) ->
 def test_differences_name_the_row_that_is_compared_with(results: dict[str, Any]) -> None:
     results["reference"] = "lora+rank=1"
     results["rows"][4]["label"] = "LoRA (rank=1)"
-    assert "vs. LoRA (rank=1) [95 %]" in result_tables.header(typed(results))
-    assert "Full fine-tuning vs. LoRA (rank=1)" in comparison_report(typed(results))
+    assert "minus LoRA (rank=1) [95 %]" in result_tables.header(typed(results))
+    assert "Full fine-tuning minus LoRA (rank=1)" in comparison_report(typed(results))
 
 
 def test_few_shot_rows_are_told_with_and_without_a_partner(
@@ -222,7 +222,7 @@ def test_few_shot_rows_are_told_with_and_without_a_partner(
     told = dict(result_tables.sections(typed(results)))["With fewer training media"]
     assert lone["name"] in names(told)
     report = comparison_report(typed(results))
-    assert "Full fine-tuning vs. aurora" in report  # of all media, not of fifty
+    assert "Full fine-tuning minus aurora" in report  # of all media, not of fifty
     results["rows"] = [lone, few("full", 1_990_000, 55.0, 50)]
     publish(typed(results), tmp_path)
     assert lone["name"] in (tmp_path / "report.html").read_text()

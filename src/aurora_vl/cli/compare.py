@@ -89,6 +89,6 @@ def _show(results: Results) -> None:
         for row in by_score(results)
     ]
     title = f"{results.recipe}, by score"
-    show_table(title, (*names, f"vs. {reference_label(results)} [95 %]"), rows)
+    show_table(title, (*names, f"minus {reference_label(results)} [95 %]"), rows)
     for note in notes(results):
         print(note)

@@ -51,7 +51,7 @@ def header(results: Results) -> list[str]:
     return [
         *("method", "own parameters", "media", "learning rate"),
         *(metric_label(results.primary), "sd", *more),
-        *(f"vs. {reference_label(results)} [95 %]", "seconds", "peak MB", "adapter kB"),
+        *(f"minus {reference_label(results)} [95 %]", "seconds", "peak MB", "adapter kB"),
     ]
 
 
