@@ -1,4 +1,4 @@
-"""The algebra against explicit dense constructions and the released arithmetic's numbers."""
+"""The algebra against explicit dense constructions and the released arithmetic's values."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_any_sizes(out_blocks: int, in_blocks: int, r: int, width: int, tucker: 
 
 
 def released_fc1(u: Tensor, v: Tensor, core: Tensor, modes: Tensor) -> Tensor:
-    """delta W of fc1 by golden/README.md's index formula; modes (4, 1, R)."""
+    """delta W of fc1 by the released code's index formula; modes (4, 1, R)."""
     r, width = u.shape
     mixed = torch.einsum("abk,ck->abc", core, modes[:, 0])
     g = torch.zeros(r, 4 * r).double()
@@ -103,7 +103,7 @@ def released_fc1(u: Tensor, v: Tensor, core: Tensor, modes: Tensor) -> Tensor:
 
 
 def released_fc2(u: Tensor, v: Tensor, core: Tensor, modes: Tensor) -> Tensor:
-    """delta W of fc2 by golden/README.md's index formula; modes (1, 4, R)."""
+    """delta W of fc2 by the released code's index formula; modes (1, 4, R)."""
     r, width = u.shape
     mixed = torch.einsum("abk,ck->abc", core, modes[0])
     g = torch.zeros(r, 4 * r).double()

@@ -16,7 +16,7 @@ from peft import PeftModel, get_peft_model, inject_adapter_in_model
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from aurora_vl.tuner import AuroraLayer, AuroraQueryGate, count_numbers
+from aurora_vl.tuner import AuroraLayer, AuroraQueryGate, count_adapter_parameters
 from aurora_vl.tuner.layout import BlockLayout
 from aurora_vl.tuner.lora_export import read_adapter, write_lora
 from aurora_vl.tuner.targets import sharing_group
@@ -37,7 +37,7 @@ def test_count_is_the_formula(family: Any, core: str) -> None:
     model = family.build()
     for gqt in ("released", "gated", "off"):
         adapted = get_peft_model(model, family.config(core=core, gqt=gqt))
-        expected = count_numbers(
+        expected = count_adapter_parameters(
             family.maps,
             r=4,
             core=core,
@@ -63,7 +63,7 @@ def test_other_groups_share_the_factors(
     config = adapted.peft_config["default"]
     keys = list(config.target_blocks)
     sizes = [BlockLayout.from_record(config.target_blocks[key]).features for key in keys]
-    expected = count_numbers(
+    expected = count_adapter_parameters(
         sizes,
         r=4,
         core=core,

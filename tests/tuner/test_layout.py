@@ -1,10 +1,10 @@
-"""How sizes are cut, and the closed formula for an adapter's numbers (worked counts)."""
+"""How sizes are cut, and how many parameters an adapter trains: worked counts."""
 
 from __future__ import annotations
 
 import pytest
 
-from aurora_vl.tuner.counting import count_numbers
+from aurora_vl.tuner.counting import count_adapter_parameters
 from aurora_vl.tuner.layout import BlockLayout, block_width
 from aurora_vl.tuner.targets import config_widths, sharing_group, square_widths
 
@@ -64,35 +64,35 @@ def test_record_goes_round() -> None:
     ],
 )
 def test_blip_base(core: str, r: int, gqt: str, expected: int) -> None:
-    numbers = count_numbers(
+    count = count_adapter_parameters(
         VISION + TEXT, r=r, core=core, listed_widths=[768], gate_widths=[768] * 12, gqt=gqt
     )
-    assert numbers.modes == 216 * r
-    assert numbers.total == expected
+    assert count.modes == 216 * r
+    assert count.total == expected
 
 
 def test_vit_large_beside_bert_base() -> None:
-    numbers = count_numbers(LARGE + LARGE_TEXT, r=32, listed_widths=[1024, 768])
+    count = count_adapter_parameters(LARGE + LARGE_TEXT, r=32, listed_widths=[1024, 768])
     # U and V of both widths. 3072 is cut by 1024 (3), 4096 by 1024 (4): 12 blocks a vision layer.
-    assert numbers.factors == 32 * (1024 + 768 + 1024 + 768)
-    assert numbers.modes == 32 * (24 * 12 + 12 * 6)
-    assert numbers.total == 32 * 3584 + 32 + 32 * 360
+    assert count.factors == 32 * (1024 + 768 + 1024 + 768)
+    assert count.modes == 32 * (24 * 12 + 12 * 6)
+    assert count.total == 32 * 3584 + 32 + 32 * 360
 
 
 def test_clip_of_widths_48_and_32() -> None:
     maps = [(48, 48)] * 4 + [(48, 192), (192, 48)] + [(32, 32)] * 3
-    numbers = count_numbers(maps, r=4, listed_widths=[48, 32])
-    assert numbers.factors == 4 * (48 + 32) * 2
-    assert numbers.modes == 4 * (4 + 4 + 4 + 3)
-    assert numbers.total == 640 + 4 + 60
+    count = count_adapter_parameters(maps, r=4, listed_widths=[48, 32])
+    assert count.factors == 4 * (48 + 32) * 2
+    assert count.modes == 4 * (4 + 4 + 4 + 3)
+    assert count.total == 640 + 4 + 60
 
 
 def test_grouped_query_language_model() -> None:
     # 4096 -> 1024 keys read U_4096 and write V_1024.
     maps = [(4096, 4096), (4096, 1024), (4096, 1024)] * 32
-    numbers = count_numbers(maps, r=16, core="tucker", listed_widths=[4096])
-    assert numbers.factors == 16 * (4096 + 4096 + 1024)
-    assert numbers.total == 16 * 9216 + 16**3 + 16 * 96
+    count = count_adapter_parameters(maps, r=16, core="tucker", listed_widths=[4096])
+    assert count.factors == 16 * (4096 + 4096 + 1024)
+    assert count.total == 16 * 9216 + 16**3 + 16 * 96
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ def test_who_shares_on_blip_base(sharing: str, factors: int) -> None:
         for m in ("query", "key", "value")
     ]
     groups = [sharing_group(key, sharing) for key in vision + text]
-    numbers = count_numbers(VISION + TEXT, r=32, listed_widths=[768], groups=groups)
-    assert (numbers.factors, numbers.core, numbers.modes) == (factors, 32, 216 * 32)
+    count = count_adapter_parameters(VISION + TEXT, r=32, listed_widths=[768], groups=groups)
+    assert (count.factors, count.core, count.modes) == (factors, 32, 216 * 32)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_modalities(key: str, group: str) -> None:
 
 
 def test_gates_alone_have_no_factors() -> None:
-    assert count_numbers([], r=8, gate_widths=[10, 10]).total == 80
+    assert count_adapter_parameters([], r=8, gate_widths=[10, 10]).total == 80
 
 
 def test_widths_of_a_nested_config() -> None:

@@ -69,7 +69,7 @@ def export(
     lora, task = export_lora(adapter, out, backbone=backbone)
     ranks = " to ".join(str(rank) for rank in dict.fromkeys((lora.ranks[0], lora.ranks[-1])))
     print(
-        f"{out}: a PEFT LoRA adapter of rank {ranks} over {lora.maps} maps, {lora.numbers:,} "
+        f"{out}: a PEFT LoRA adapter of rank {ranks} over {lora.maps} maps, {lora.parameters:,} "
         f"numbers; its base model is {base_in_words(lora.base, task)}"
     )
 

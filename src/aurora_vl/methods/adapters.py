@@ -71,7 +71,7 @@ def _vb_lora(on: Request) -> PeftConfig:
 
 
 def _uni_lora(on: Request) -> PeftConfig:
-    """As many numbers as rows of rank-r factors of width `divisor` would have, whatever the model.
+    """As many parameters as rows of rank-r factors of width `divisor` have, whatever the model.
 
     23,040 in BLIP-base at rank 4, the size used on RoBERTa in its paper.
     """

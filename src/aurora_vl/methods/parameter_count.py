@@ -23,14 +23,14 @@ _TEMPERATURE = "temperature"
 
 @dataclass(frozen=True, slots=True)
 class ParameterCount:
-    """Numbers of a model in use.
+    """Parameters of a model in use.
 
     Attributes:
-        factors: the adapter's own numbers; of Aurora its shared factors, cores and modes.
+        factors: the adapter's own; of Aurora its shared factors, cores and modes.
         gates: query gates.
         heads: projections, matching head and temperature, where they are trained.
-        backbone: trained numbers of the backbone itself (method full).
-        total: all numbers of the model in use, adapter included.
+        backbone: trained ones of the backbone itself (method full).
+        total: all of the model in use, adapter included.
     """
 
     factors: int
@@ -46,7 +46,7 @@ class ParameterCount:
 
 
 def count_parameters(model: nn.Module) -> ParameterCount:
-    """Count what is trained, by part, and all numbers of the model in use.
+    """Count what is trained, by part, and all parameters of the model in use.
 
     The frozen originals that PEFT keeps beside trained heads and norms are not in use and not
     counted.
@@ -66,7 +66,7 @@ def count_parameters(model: nn.Module) -> ParameterCount:
 
 
 def count_saved(folder: Path | None, model: nn.Module) -> ParameterCount:
-    """Count what a folder's weights hold by part, and all numbers of the model in use.
+    """Count what a folder's weights hold by part, and all parameters of the model in use.
 
     Args:
         folder: an adapter's, or a whole model's; None for the backbone alone.

@@ -57,11 +57,11 @@ class AuroraConfig(PeftConfig):
     """Configuration of an Aurora adapter.
 
     The updates of all targeted linear maps are blocks of one small tensor: two factors U and V
-    shared by the whole model (one U per input width, one V per output width), a core, and r numbers
-    of its own for each block (docs/method.md).
+    shared by the whole model (one U per input width, one V per output width), a core, and r
+    parameters of each block's own (docs/method.md).
 
     Args:
-        r: rank; BLIP-base has 112,192 factor numbers at r=64 with the cp core.
+        r: rank; 112,192 trainable parameters on BLIP-base at r=64 with the cp core, gates off.
         target_modules: names (suffixes), a regular expression or "all-linear". None: the maps the
             method names for the model's type (`targets.DEFAULT_TARGETS`). An empty list: no map;
             query gates are trained alone.
@@ -75,7 +75,7 @@ class AuroraConfig(PeftConfig):
         sharing: which maps have the factors U and V in common: all of the "model", as in the paper;
             those of a "modality" (`targets.sharing_group`): vision, text and fusion; or none:
             factors for every linear "layer", as in LoRA. The core is the model's in any case. For
-            measuring what sharing is worth: the others have many times as many numbers.
+            measuring what sharing is worth: the others train many times as many parameters.
         mlp_core: "per_slice", or "interleaved": the released code's mixing of the mode columns in
             maps that end with one of `mlp_modules`; tucker only.
         mlp_modules: names of the two maps of a feed-forward layer.
@@ -183,7 +183,7 @@ class AuroraConfig(PeftConfig):
                 setattr(self, name, set(value))
         self._check_names()
         self._check_choices()
-        self._check_numbers()
+        self._check_ranges()
         self._check_layers()
         blocks = self.target_blocks
         if isinstance(blocks, dict) and getattr(blocks, "settings", None) is None:
@@ -233,7 +233,7 @@ class AuroraConfig(PeftConfig):
                 f"`core='tucker'`, but `core` is {self.core!r}."
             )
 
-    def _check_numbers(self) -> None:
+    def _check_ranges(self) -> None:
         if isinstance(self.r, bool) or not isinstance(self.r, int) or self.r < 1:
             raise ValueError(f"`r` must be a positive whole number, but is {self.r!r}.")
         if not _is_number(self.dropout) or not 0.0 <= self.dropout < 1.0:

@@ -1,4 +1,4 @@
-"""The closed formula for how many numbers an Aurora adapter trains."""
+"""The closed formula for how many parameters an Aurora adapter trains."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ GATE_VECTORS = {"off": 0, "gated": 2, "released": 4}
 
 
 @dataclass(frozen=True)
-class AdapterNumbers:
-    """Numbers of an adapter by part; `total` is their sum.
+class AdapterParameterCount:
+    """Trainable parameters of an adapter by part; `total` is their sum.
 
     Attributes:
         factors: r * (sum of the input widths in use + sum of the output widths in use), for each
@@ -29,11 +29,11 @@ class AdapterNumbers:
 
     @property
     def total(self) -> int:
-        """Return all numbers of the adapter, heads not included."""
+        """Return all parameters of the adapter, heads not included."""
         return self.factors + self.core + self.modes + self.gates
 
 
-def count_numbers(
+def count_adapter_parameters(
     maps: Iterable[tuple[int, int]],
     *,
     r: int,
@@ -42,7 +42,7 @@ def count_numbers(
     gate_widths: Iterable[int] = (),
     gqt: str = "released",
     groups: Sequence[str] = (),
-) -> AdapterNumbers:
+) -> AdapterParameterCount:
     """Count what an adapter over the given maps would train.
 
     Args:
@@ -59,7 +59,7 @@ def count_numbers(
     named = groups or [""] * len(layouts)
     read = {(group, at.in_width) for group, at in zip(named, layouts, strict=True)}
     written = {(group, at.out_width) for group, at in zip(named, layouts, strict=True)}
-    return AdapterNumbers(
+    return AdapterParameterCount(
         factors=r * sum(width for _, width in (*read, *written)),
         core=0 if not layouts else r if core == "cp" else r**3,
         modes=r * sum(layout.blocks for layout in layouts),

@@ -98,7 +98,7 @@ class AuroraLayer(RowLayer, BaseTunerLayer):
         return rows
 
     def _rows_by_adapter(self, rows: Rows, n_rows: int) -> dict[str, list[int]]:
-        """Return the row numbers of every adapter named that has parameters here."""
+        """Return the row indices of every adapter named that has parameters here."""
         found: dict[str, list[int]] = {}
         for row, name in enumerate(rows.repeated(n_rows)):
             if name != BASE_ROWS and self.has_adapter(name):

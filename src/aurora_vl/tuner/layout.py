@@ -83,5 +83,5 @@ class BlockLayout:
 
     @property
     def blocks(self) -> int:
-        """Return the number of blocks, each of which owns one mode row of r numbers."""
+        """Return the number of blocks, each of which owns one mode row of r parameters."""
         return self.in_blocks * self.out_blocks

@@ -66,13 +66,13 @@ class LoraSummary:
         base: the model it is for, as adapter_config.json names it.
         maps: number of linear maps adapted.
         ranks: the different ranks, smallest first.
-        numbers: numbers in the file, heads included.
+        parameters: how many the file holds, heads included.
     """
 
     base: str | None
     maps: int
     ranks: tuple[int, ...]
-    numbers: int
+    parameters: int
 
 
 def read_adapter(folder: Path) -> AdapterFiles:
@@ -164,8 +164,8 @@ def write_lora(adapter: AdapterFiles, out: Path, *, base: str | None = None) -> 
     _write_config(config, ranks, base, out)
     save_file(tensors, out / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
     (out / "README.md").write_text(_card(base), encoding="utf-8")
-    numbers = sum(tensor.numel() for tensor in tensors.values())
-    return LoraSummary(base, len(ranks), tuple(sorted(set(ranks.values()))), numbers)
+    parameters = sum(tensor.numel() for tensor in tensors.values())
+    return LoraSummary(base, len(ranks), tuple(sorted(set(ranks.values()))), parameters)
 
 
 def _config(adapter: AdapterFiles) -> AuroraConfig:
