@@ -162,7 +162,7 @@ def test_killed_it_goes_on_with_what_is_kept_of_finished_runs(
     first = kill_after_one_run(words, out)
     assert str(tmp_path) not in first.read_text()
     for path in first.parent.iterdir():
-        if path.name not in (first.name, "lock"):
+        if path.name not in (first.name, ".lock"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     before = first.stat().st_mtime_ns
     ended = run_process(*words, folder=tmp_path)
@@ -170,7 +170,7 @@ def test_killed_it_goes_on_with_what_is_kept_of_finished_runs(
     assert "2 runs, kept in" in ended.err
     assert "1 of the runs for the result finished before; 1 left" in ended.err
     assert first.stat().st_mtime_ns == before
-    assert {path.name for path in first.parent.iterdir()} == {first.name, "lock"}
+    assert {path.name for path in first.parent.iterdir()} == {first.name, ".lock"}
     found = results(out)
     assert [row["name"] for row in found["rows"]] == ["none", "linear"]
     assert found["rows"][1]["against"] is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import shutil
@@ -22,6 +23,7 @@ from aurora_vl.recipes.recipe import Recipe
 from aurora_vl.training import run, trainer
 from aurora_vl.training.checkpoints import (
     STATE_FILE,
+    checkpoint_folder,
     load_task_state,
     newest_checkpoint,
     task_state,
@@ -188,13 +190,17 @@ def test_a_failing_save_leaves_no_checkpoint(
     def fail(*args: Any, **kwargs: Any) -> Any:
         calls.append(1)
         if len(calls) == 2:
-            raise OSError("no space left on device")
+            raise OSError(errno.ENOSPC, "No space left on device")
         return original(*args, **kwargs)
 
     with monkeypatch.context() as patch:
         patch.setattr(owner, where, fail)
-        with pytest.raises(OSError, match="no space"):
+        with pytest.raises(UserError) as caught:
             train(broken)
+    assert str(caught.value) == (
+        f"{broken.output} cannot be written to (the disk is full: No space left on device); "
+        "mend this, and the same command with --resume goes on."
+    )
     checkpoints = broken.output / "checkpoints"
     assert [p.name for p in checkpoints.glob("checkpoint-*")] == ["checkpoint-3"]
     train(broken, resume=True)
@@ -213,14 +219,74 @@ def test_the_last_step_is_logged_validated_and_saved(make_recipe: MakeRecipe) ->
             assert found == (asked and step == 12,) * 3
 
 
-def test_the_newest_complete_checkpoint(tmp_path: Path) -> None:
+def test_the_newest_complete_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert newest_checkpoint(tmp_path / "nothing") is None
-    names = ("checkpoint-9", "checkpoint-10", ".checkpoint-12", "checkpoint-8-copy", "checkpoint-x")
-    for name in names:
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "trainer_state.json").touch()
-    (tmp_path / "checkpoint-11").mkdir()  # without its state
+    for name in ("checkpoint-9", "checkpoint-10", "checkpoint-8-copy", "checkpoint-x"):
+        with checkpoint_folder(tmp_path / name) as folder:
+            (folder / "trainer_state.json").touch()
+    (tmp_path / "checkpoint-11").mkdir()  # without its checksums
     assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+    assert caplog.messages == [
+        f"{tmp_path}/checkpoint-11/checksums.json is damaged; the checkpoint before it is taken"
+    ]
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whichever of its files is cut, changed or absent."""
+    recipe = make_recipe()
+    killed_at(monkeypatch, recipe, 8)
+    folder = recipe.output / "checkpoints"
+    names = sorted(file.name for file in (folder / "checkpoint-6").iterdir())
+    assert len(names) == 8
+    for name in names:
+        file = folder / "checkpoint-6" / name
+        content = file.read_bytes()
+        for fault in (content[: len(content) // 2], bytes([content[0] ^ 1]) + content[1:], None):
+            file.unlink()
+            if fault is not None:
+                file.write_bytes(fault)
+            caplog.clear()
+            assert newest_checkpoint(folder) == folder / "checkpoint-3"
+            assert caplog.messages == [f"{file} is damaged; the checkpoint before it is taken"]
+            file.write_bytes(content)
+        assert newest_checkpoint(folder) == folder / "checkpoint-6"
+    for checkpoint in folder.iterdir():
+        (checkpoint / "optimizer.pt").unlink()
+    with pytest.raises(UserError, match=r"every checkpoint in .* is damaged; remove this folder"):
+        train(recipe, resume=True)
+
+
+@pytest.mark.parametrize("damaged", ["checkpoint-6", "checkpoint-3"])
+def test_going_on_beside_a_damaged_checkpoint(
+    make_recipe: MakeRecipe,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    damaged: str,
+) -> None:
+    """The newest one costs its steps; the best one so far can no longer be the result."""
+    whole, broken = make_recipe(output="whole"), make_recipe(output="broken")
+    train(whole)
+    killed_at(monkeypatch, broken, 8)
+    folder = broken.output / "checkpoints"
+    file = folder / damaged / STATE_FILE
+    file.write_bytes(file.read_bytes()[:100])
+    if damaged == "checkpoint-3":
+        state = folder / "checkpoint-6" / "trainer_state.json"
+        told = json.loads(state.read_text())
+        told |= {"best_global_step": 3, "best_metric": 101.0}
+        with checkpoint_folder(state.parent) as staging:
+            shutil.copytree(state.parent, staging, dirs_exist_ok=True)
+            (staging / "checksums.json").unlink()  # written anew
+            (staging / state.name).write_text(json.dumps(told))
+    train(broken, resume=True)
+    assert any(message.startswith(f"{file}") for message in caplog.messages)
+    if damaged == "checkpoint-6":
+        same(final(whole), final(broken))
+    else:
+        history = json.loads((broken.output / "history.json").read_text())
+        assert [e["step"] for e in history if "eval_r_mean" in e] == [3, 6, 9, 12]
 
 
 def make_task(method: str = "full", **settings: Any) -> RetrievalTask:

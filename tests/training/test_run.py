@@ -304,6 +304,52 @@ def test_augmentation_is_for_training(make_recipe: MakeRecipe, steps: list[dict[
     assert not torch.equal(seen["safe"], seen["full"])
 
 
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_damaged_picture_to_be_scored_stops_a_run_before_it_trains(
+    make_recipe: MakeRecipe, steps: list[dict[str, Any]], data: Path, tmp_path: Path, split: str
+) -> None:
+    spoilt = tmp_path / "spoilt"
+    shutil.copytree(data, spoilt)
+    file = spoilt / f"{split}-2.jpg"
+    file.write_bytes(file.read_bytes()[:300])
+    with pytest.raises(UserError, match=rf"{file.name} is damaged"):
+        train(make_recipe(f"data.annotations={spoilt}", f"data.media={spoilt}"))
+    assert not steps
+
+
+def test_a_picture_damaged_during_training_leaves_the_adapter(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, data: Path, tmp_path: Path
+) -> None:
+    """Once it is mended, the same command with --resume finishes the run."""
+    whole = train(make_recipe(output="whole"))
+    spoilt = tmp_path / "spoilt"
+    shutil.copytree(data, spoilt)
+    file = spoilt / "test-2.jpg"
+    recipe = make_recipe(f"data.annotations={spoilt}", f"data.media={spoilt}")
+    forward = RetrievalTask.forward
+
+    def spoil(task: RetrievalTask, **given: Any) -> Any:
+        file.write_bytes(b"nothing")
+        return forward(task, **given)
+
+    monkeypatch.setattr(RetrievalTask, "forward", spoil)
+    with pytest.raises(UserError) as caught:
+        train(recipe)
+    assert str(file) in str(caught.value)
+    assert str(caught.value).endswith(
+        f"; the adapter is in {recipe.output / 'adapter'}, and the same command with --resume "
+        "scores it."
+    )
+    adapter = recipe.output / "adapter"
+    assert sorted(path.name for path in adapter.iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    shutil.copy(data / file.name, file)
+    assert train(recipe, resume=True)["metrics"] == whole["metrics"]
+    assert (adapter / "README.md").exists()
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("step", [1, 5])
 def test_a_diverging_loss_stops_the_run(

@@ -55,15 +55,19 @@ def compare(
     from aurora_vl.comparison.publishing import publish
     from aurora_vl.comparison.results import gather_results
     from aurora_vl.comparison.study import conduct, make_study
+    from aurora_vl.utils.claims import claimed
 
     rows = parse_rows(methods)
     folder = out or Path("runs") / f"compare-{Path(recipe).stem}"
-    study = make_study(recipe, rows, seeds=seeds, out=folder, settings=settings or ())
-    findings = conduct(study)
-    words = ["aurora", "compare", recipe, "--methods", methods, "--seeds", str(seeds)]
-    results = gather_results(findings, shlex.join([*words, "--out", str(folder), *study.settings]))
+    with claimed(folder, "give another --out"):
+        study = make_study(recipe, rows, seeds=seeds, out=folder, settings=settings or ())
+        findings = conduct(study)
+        words = ["aurora", "compare", recipe, "--methods", methods, "--seeds", str(seeds)]
+        command = shlex.join([*words, "--out", str(folder), *study.settings])
+        results = gather_results(findings, command)
+        if results.rows:
+            publish(results, folder)
     if results.rows:
-        publish(results, folder)
         _show(results)
         print(f"results, tables, charts and report.html: {folder}")
     for failure in results.failures:

@@ -3,7 +3,7 @@
 What is kept of a finished run is its `trial.json`: small, without paths, and enough for tables and
 pictures. A comparison that was interrupted, one on another machine that was given these files, or
 another one with runs in common takes them as they are. A run that is still going, left behind by a
-killed comparison, holds a lock and is waited for.
+killed comparison, holds its folder and is waited for.
 """
 
 from __future__ import annotations
@@ -36,9 +36,7 @@ from aurora_vl.errors import UserError
 from aurora_vl.recipes.recipe import Recipe, save_recipe
 from aurora_vl.training.outputs import read_metrics
 from aurora_vl.training.tasks import kind_of
-
-if sys.platform != "win32":
-    import fcntl
+from aurora_vl.utils.claims import claimed
 
 log = logging.getLogger(__name__)
 
@@ -179,8 +177,8 @@ class TrialRunner:
             self._spent.setdefault(method, []).append(trial.kept.seconds)
 
     def _one(self, trial: Trial, together: int) -> None:
-        with _alone(trial) as lock:
-            reason = None if trial.finished else self._start(trial, lock, together)
+        with _alone(trial):
+            reason = None if trial.finished else self._start(trial, together)
         with self._lock:
             self._count(trial)
             if reason is not None:
@@ -189,7 +187,7 @@ class TrialRunner:
             done = self._total - self._left.total()
             log.info("%d of %d runs done: %s; %s", done, self._total, trial.name, self.rest())
 
-    def _start(self, trial: Trial, lock: int | None, together: int) -> str | None:
+    def _start(self, trial: Trial, together: int) -> str | None:
         """Run it to the end; why it failed, or None."""
         begun = trial.run.exists()
         save_recipe(trial.recipe, trial.folder / "recipe.yaml")
@@ -209,7 +207,6 @@ class TrialRunner:
                 stdout=subprocess.DEVNULL,
                 stderr=words_of_it,
                 env=environment,
-                pass_fds=() if lock is None else (lock,),
             )
             with self._lock:
                 self._children.add(child)
@@ -288,19 +285,14 @@ def _machine() -> str:
 
 
 @contextmanager
-def _alone(trial: Trial) -> Iterator[int | None]:
-    """Hold a trial's lock; a run of it that still goes on holds it, too, and is waited for."""
-    trial.folder.mkdir(parents=True, exist_ok=True)
-    if sys.platform == "win32":
-        yield None
-        return
-    with open(trial.folder / "lock", "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("%s is still being run by another process; waiting for it", trial.name)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield file.fileno()
+def _alone(trial: Trial) -> Iterator[None]:
+    """Hold a trial's folder; another comparison, or a run that a killed one left, is waited for."""
+    way_out = "set comparison.runs to another folder"
+    with claimed(trial.folder, way_out, wait=True):
+        if trial.run.is_dir():
+            with claimed(trial.run, way_out, wait=True):
+                pass
+        yield
 
 
 def _wait(child: subprocess.Popen[bytes]) -> int | None:

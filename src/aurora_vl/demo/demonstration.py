@@ -24,7 +24,8 @@ from aurora_vl.reporting.charts import Curve
 from aurora_vl.training.recipe_data import read_data
 from aurora_vl.training.run import evaluate, train
 from aurora_vl.training.tasks import kind_of
-from aurora_vl.utils.atomic import write_text
+from aurora_vl.utils.atomic import UNFINISHED, remove_unfinished, write_text
+from aurora_vl.utils.claims import LOCK_FILE, claimed
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ _ZERO_SHOT = "evaluation-zero-shot"
 _OURS = {
     *("adapter", "checkpoints", "logs", "world", _ZERO_SHOT),
     *("history.json", "metrics.json", "predictions.json", "results.json", "recipe.yaml"),
-    *("report.html", "zero_shot.json", MARKER),
+    *("report.html", "zero_shot.json", MARKER, LOCK_FILE),
 }
 _THINGS = {"image": "picture", "video": "video"}
 _PART_NAMES = {
@@ -79,7 +80,13 @@ def demonstrate(
     Raises:
         UserError: the folder holds what no demo made.
     """
-    _clear(out)
+    _require_ours(out)
+    with claimed(out, "give another --out"):
+        _clear(out)
+        return _demonstrated(out, task, seed, settings)
+
+
+def _demonstrated(out: Path, task: str, seed: int | None, settings: Sequence[str]) -> Demonstration:
     seeds = [] if seed is None else [f"training.seed={seed}", f"data.world.seed={seed}"]
     command = f"aurora demo --task {task} --out {out}" + ("" if seed is None else f" --seed {seed}")
     recipe = load_recipe(
@@ -108,24 +115,30 @@ def demonstrate(
     return Demonstration(before, after, report)
 
 
-def _clear(out: Path) -> None:
-    """Make the folder, or empty it of an earlier demo; refuse anybody else's."""
+def _require_ours(out: Path) -> None:
+    """Refuse a folder that holds what no demo made."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; give --out a folder.")
     held = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    held = {name for name in held if not name.startswith(UNFINISHED)}
     foreign = sorted(held - _OURS)
     if foreign or (held and MARKER not in held):
         what = foreign[0] if foreign else sorted(held)[0]
         raise UserError(
             f"{out} holds {what}, which no demo made; give --out a new folder or an earlier demo's."
         )
-    for name in held - {MARKER}:
-        path = out / name
+
+
+def _clear(out: Path) -> None:
+    """Empty the folder of an earlier demo."""
+    remove_unfinished(out)
+    for path in out.iterdir():
+        if path.name in (MARKER, LOCK_FILE):
+            continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
-    out.mkdir(parents=True, exist_ok=True)
     (out / MARKER).write_text("Made by aurora demo, which may delete and remake this folder.\n")
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints: what they hold of a task, and which one a run goes on from.
+"""Checkpoints: what they hold of a task, whether they are whole, and which one is gone on from.
 
 A checkpoint holds what is trained plus the momentum copy, the queue and their counters; Trainer
 itself would save 223M frozen parameters and none of these.
@@ -6,6 +6,9 @@ itself would save 223M frozen parameters and none of these.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,13 +16,15 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers.trainer import TRAINER_STATE_NAME
 
 from aurora_vl.errors import UserError
 from aurora_vl.utils.atomic import whole_folder
 from aurora_vl.utils.distributed import barrier, from_main, rank
 
 STATE_FILE = "aurora_state.safetensors"
+_CHECKSUMS = "checksums.json"
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -29,6 +34,8 @@ def checkpoint_folder(final: Path) -> Iterator[Path]:
         with whole_folder(final, replace=True) as staging:
             yield from_main(staging)
             barrier()
+            digests = {file.name: _digest(file) for file in staging.iterdir()}
+            (staging / _CHECKSUMS).write_text(json.dumps(digests, indent=1) + "\n")
     else:
         yield from_main(None)
         barrier()
@@ -69,11 +76,49 @@ def load_task_state(task: nn.Module, checkpoint: Path) -> None:
         value.copy_(stored[name])
 
 
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The complete checkpoint with the most steps, if there is one."""
+def checkpoints_in(folder: Path) -> list[Path]:
+    """A run's checkpoints, damaged ones too, those with the most steps first."""
     numbered = [p for p in folder.glob("checkpoint-*") if p.name.split("-", 1)[1].isdecimal()]
-    found = [p for p in numbered if (p / TRAINER_STATE_NAME).is_file()]
-    return max(found, key=lambda p: int(p.name.split("-", 1)[1]), default=None)
+    return sorted(numbered, key=lambda p: int(p.name.split("-", 1)[1]), reverse=True)
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint with the most steps that is not damaged, if there are checkpoints at all.
+
+    Raises:
+        UserError: all of them are damaged.
+    """
+    found = checkpoints_in(folder)
+    for checkpoint in found:
+        damaged = damaged_file(checkpoint)
+        if damaged is None:
+            return checkpoint
+        log.warning("%s is damaged; the checkpoint before it is taken", damaged)
+    if found:
+        raise UserError(
+            f"every checkpoint in {folder} is damaged; remove this folder, and the same command "
+            "with --resume begins again."
+        )
+    return None
+
+
+def damaged_file(checkpoint: Path) -> Path | None:
+    """The first file of a checkpoint that is absent or not as it was written, if there is one."""
+    listed = checkpoint / _CHECKSUMS
+    try:
+        digests = dict(json.loads(listed.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return listed
+    for name, digest in digests.items():
+        file = checkpoint / name
+        if not file.is_file() or _digest(file) != digest:
+            return file
+    return None
+
+
+def _digest(file: Path) -> str:
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def processes_of(checkpoint: Path) -> int:

@@ -16,6 +16,7 @@ import yaml
 from aurora_vl.backbones.blip.loading import Task
 from aurora_vl.methods import METHODS
 from aurora_vl.recipes.recipe import Recipe
+from aurora_vl.utils.atomic import write_text
 
 _SETTINGS = ("task", "backbone", "image_size", "data", "evaluation", "scored_split")
 _PARTS = {"factors": "adapter numbers", "gates": "query gates", "heads": "heads"}
@@ -53,7 +54,7 @@ def write_card(
     """
     before = zero_shot_metrics(recipe.output, content["config"])
     text = model_card(recipe, model, content, facts, before)
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    write_text(folder / "README.md", text)
 
 
 def zero_shot_metrics(output: Path, config: Mapping[str, Any]) -> dict[str, float] | None:

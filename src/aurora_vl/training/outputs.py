@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
@@ -20,8 +18,7 @@ from aurora_vl.errors import UserError
 from aurora_vl.methods.parameter_count import ParameterCount
 from aurora_vl.recipes.recipe import Recipe
 from aurora_vl.training.building import save_adapter
-from aurora_vl.training.model_card import TrainingFacts, write_card
-from aurora_vl.training.tasks import Outcome, kind_of
+from aurora_vl.training.tasks import Outcome
 from aurora_vl.utils.atomic import whole_folder, write_text
 
 
@@ -119,18 +116,11 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
-def write_adapter(
-    model: nn.Module,
-    folder: Path,
-    recipe: Recipe,
-    content: Mapping[str, Any],
-    facts: TrainingFacts,
-) -> None:
-    """Write the adapter's folder with its card, in the place of an earlier one."""
+def write_adapter(model: nn.Module, folder: Path, recipe: Recipe) -> None:
+    """Write the adapter's folder in the place of an earlier one; its card waits for the scores."""
     with whole_folder(folder, replace=True) as staging:
         save_adapter(model, staging, recipe)
-        if isinstance(model, PeftModel):
-            write_card(staging, recipe, kind_of(recipe).model, content, facts)
+        (staging / "README.md").unlink(missing_ok=True)  # PEFT's form to be filled in
 
 
 def versions() -> dict[str, str]:

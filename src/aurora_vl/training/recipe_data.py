@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
+import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from aurora_vl.data.media import require_kind, require_media, without_missing
+from aurora_vl.data.media import probe_media, require_kind, require_media, without_missing
 from aurora_vl.data.records import R, Splits
 from aurora_vl.data.synthetic.writing import WorldSpec, ensure_world
+from aurora_vl.data.threads import mapped
 from aurora_vl.recipes.recipe import Recipe
 from aurora_vl.training.tasks import kind_of
+from aurora_vl.utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
+_DECODING_SECONDS = 30.0
 _NAMED = 10  # files in a line of the log; metrics.json has all
 
 
@@ -27,6 +33,22 @@ def read_data(recipe: Recipe) -> Splits[Any]:
     splits = read_trained_on(recipe)
     require_media(splits)
     return splits
+
+
+def require_decodable(recipe: Recipe, splits: Splits[Any]) -> None:
+    """Decode what will be scored, before time is spent on training; for half a minute at most.
+
+    Raises:
+        UserError: names a damaged file.
+    """
+    scored = {(r.path, getattr(r, "window", None)): r for r in [*splits.val, *splits.test]}
+    deadline = time.monotonic() + _DECODING_SECONDS
+    probe = partial(probe_media, frames=recipe.data.frames)
+    with progress_bar("decoding what will be scored") as advance:
+        for done, _ in enumerate(mapped(probe, scored.values(), os.cpu_count() or 1), 1):
+            advance(done, len(scored))
+            if time.monotonic() > deadline:
+                break
 
 
 def read_trained_on(recipe: Recipe) -> Splits[Any]:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from aurora_vl.errors import UserError
 from aurora_vl.inference.settings import stored_recipe
 from aurora_vl.recipes.recipe import Recipe
-from aurora_vl.training.checkpoints import newest_checkpoint, processes_of
+from aurora_vl.training.checkpoints import checkpoints_in, newest_checkpoint, processes_of
 from aurora_vl.training.outputs import RunMetrics, read_metrics
 from aurora_vl.utils.processes import launched_processes
 
@@ -46,8 +46,7 @@ def begun(recipe: Recipe, *, resume: bool) -> Begun:
     """
     out = recipe.output
     stored = stored_recipe(out)
-    checkpoint = newest_checkpoint(out / "checkpoints")
-    if not (stored or (out / "adapter").is_dir() or checkpoint):
+    if not (stored or (out / "adapter").is_dir() or checkpoints_in(out / "checkpoints")):
         return Begun()
     if not resume:
         raise UserError(
@@ -60,6 +59,7 @@ def begun(recipe: Recipe, *, resume: bool) -> Begun:
     if metrics.is_file():
         log.info("%s is finished; nothing to do", out)
         return Begun(metrics=read_metrics(metrics))
+    checkpoint = newest_checkpoint(out / "checkpoints")
     if checkpoint is not None:
         _require_as_many_processes(out, checkpoint)
     return Begun(checkpoint=checkpoint)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import nn
 from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.integrations import TensorBoardCallback, is_tensorboard_available
@@ -34,15 +35,28 @@ from aurora_vl.training.building import (
     load_adapter,
     own_rates,
 )
-from aurora_vl.training.model_card import TrainingFacts
-from aurora_vl.training.outputs import run_metrics, write_adapter, write_json, write_results
-from aurora_vl.training.recipe_data import read_data, read_trained_on, shortened
+from aurora_vl.training.model_card import TrainingFacts, write_card
+from aurora_vl.training.outputs import (
+    RunMetrics,
+    run_metrics,
+    write_adapter,
+    write_json,
+    write_results,
+)
+from aurora_vl.training.recipe_data import (
+    read_data,
+    read_trained_on,
+    require_decodable,
+    shortened,
+)
 from aurora_vl.training.resume import begun
 from aurora_vl.training.tasks import Outcome, kind_of
 from aurora_vl.training.trainer import AuroraTrainer, StepProgress
-from aurora_vl.utils.atomic import require_writable
+from aurora_vl.utils.atomic import remove_unfinished
+from aurora_vl.utils.claims import claimed
+from aurora_vl.utils.disks import explained_disk_faults
 from aurora_vl.utils.distributed import own_device, rank
-from aurora_vl.utils.processes import launched_processes
+from aurora_vl.utils.processes import is_main_process, launched_processes
 from aurora_vl.utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -66,11 +80,23 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
     if recipe.adapter.method == "none":
         raise UserError("adapter.method none trains nothing; use `aurora evaluate` for zero-shot.")
     out = recipe.output
-    before = begun(recipe, resume=resume)
-    if before.metrics is not None:
-        return before.metrics.contents()
-    start = time.perf_counter()
+    with claimed(out, "set training.output to another folder"):
+        before = begun(recipe, resume=resume)
+        if before.metrics is not None:
+            return before.metrics.contents()
+        with explained_disk_faults(out, "mend this, and the same command with --resume goes on"):
+            return _tune(recipe, before.checkpoint).contents()
+
+
+def _tune(recipe: Recipe, checkpoint: Path | None) -> RunMetrics:
+    """Train from a checkpoint or the beginning, keep the adapter, score it."""
+    start, out = time.perf_counter(), recipe.output
+    if is_main_process():
+        remove_unfinished(out)
+        remove_unfinished(out / "checkpoints")
     splits = read_data(recipe)
+    if is_main_process():
+        require_decodable(recipe, splits)
     set_seed(recipe.training.seed)
     model = build_model(recipe)
     recompute_layers(model, recipe.training.recompute)
@@ -80,19 +106,33 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
         save_recipe(recipe, out / "recipe.yaml")
     with progress_bar("tuning") as advance:
         trainer.add_callback(StepProgress(advance))
-        trainer.train(resume_from_checkpoint=before.checkpoint and str(before.checkpoint))
+        trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     skipped = _skipped(trainer)
-    outcome = _score(recipe, model, tokenizer, splits)
+    if rank() == 0:
+        write_adapter(model, out / "adapter", recipe)
+        write_json(out / "history.json", trainer.state.log_history)
+    try:
+        outcome = _score(recipe, model, tokenizer, splits)
+    except UserError as error:
+        raise UserError(f"{str(error).rstrip('.')}; {_way_to_score(recipe)}.") from error
     count = count_parameters(model)
     metrics = run_metrics(recipe, count, outcome, splits, trainer.seconds())
     if recipe.data.on_error == "skip":
         metrics = metrics.model_copy(update={"skipped_media": skipped})
-    content = metrics.contents()
     if rank() == 0:
-        write_adapter(model, out / "adapter", recipe, content, _facts(trainer))
-        write_json(out / "history.json", trainer.state.log_history)
+        if isinstance(model, PeftModel):
+            content = metrics.contents()
+            write_card(out / "adapter", recipe, kind_of(recipe).model, content, _facts(trainer))
         write_results(out, metrics, outcome)
-    return content
+    return metrics
+
+
+def _way_to_score(recipe: Recipe) -> str:
+    """How a run is finished whose adapter is there and could not be scored."""
+    adapter = recipe.output / "adapter"
+    if recipe.training.checkpoints:
+        return f"the adapter is in {adapter}, and the same command with --resume scores it"
+    return f"the adapter is in {adapter}, and aurora evaluate with --adapter {adapter} scores it"
 
 
 def evaluate(
@@ -112,20 +152,25 @@ def evaluate(
         raise UserError(
             f"{folder} is a run's folder and keeps its metrics.json; give another --out."
         )
+    way_out = "give another --out"
+    with claimed(folder, way_out), explained_disk_faults(folder, way_out):
+        return _scored(recipe, adapter, folder).contents()
+
+
+def _scored(recipe: Recipe, adapter: Path | None, folder: Path) -> RunMetrics:
+    """Score an adapter, or the backbone as it is, into a folder."""
     start = time.perf_counter()
     splits = read_trained_on(recipe)
     if adapter is not None:
         _require_unseen(adapter, recipe, splits)
     require_media(replace(splits, train=[], val=[]))  # the other splits' files need not be there
     model = load_adapter(recipe, adapter).to(own_device())
-    if rank() == 0:
-        require_writable(folder, "give another --out")
     count = count_saved(adapter, model)
     outcome = _score(recipe, model, build_tokenizer(recipe), splits)
     metrics = run_metrics(recipe, count, outcome, splits, time.perf_counter() - start)
     if rank() == 0:
         write_results(folder, metrics, outcome)
-    return metrics.contents()
+    return metrics
 
 
 def _require_unseen(adapter: Path, recipe: Recipe, splits: Splits[Any]) -> None:

@@ -34,6 +34,7 @@ from aurora_vl.errors import UserError
 from aurora_vl.training.checkpoints import (
     STATE_FILE,
     checkpoint_folder,
+    damaged_file,
     load_task_state,
     task_state,
 )
@@ -79,6 +80,7 @@ class AuroraTrainer(Trainer):
         self._parts_count = 0
         self.add_callback(_LastStep())
         self.add_callback(_DataEpoch())
+        self.add_callback(_BestIsThere())
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Trainer's optimizer, with groups for parameters that have rates of their own."""
@@ -239,6 +241,26 @@ class _DataEpoch(TrainerCallback):
     ) -> None:
         # A resumed epoch begins at a fraction; a finished one may miss its integer by rounding.
         train_dataloader.dataset.set_epoch(math.floor((state.epoch or 0.0) + 1e-6))
+
+
+class _BestIsThere(TrainerCallback):
+    """Looks for the best checkpoint when a run is gone on with; the folder may have moved."""
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        if not state.best_global_step:
+            return
+        best = Path(args.output_dir) / f"checkpoint-{state.best_global_step}"
+        damaged = damaged_file(best)
+        state.best_model_checkpoint = str(best)
+        if damaged is not None:
+            log.warning("%s, of the best checkpoint so far, is damaged; it is left out", damaged)
+            state.best_global_step = state.best_model_checkpoint = state.best_metric = None
 
 
 class _LastStep(TrainerCallback):

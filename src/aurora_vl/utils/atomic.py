@@ -11,7 +11,8 @@ from pathlib import Path
 
 from aurora_vl.errors import UserError
 
-_UNFINISHED = ".unfinished-"
+UNFINISHED = ".unfinished-"
+"""What the names begin with that are not whole yet."""
 
 
 def require_free(out: Path) -> None:
@@ -39,7 +40,7 @@ def whole_folder(out: Path, *, replace: bool = False) -> Iterator[Path]:
         require_free(out)
     out = out.resolve()  # "." has no name, and a link stays one
     out.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f"{_UNFINISHED}{out.name}-"
+    prefix = f"{UNFINISHED}{out.name}-"
     with tempfile.TemporaryDirectory(prefix=prefix, dir=out.parent) as temporary:
         staging = Path(temporary) / out.name  # its own folder: mkdtemp's is closed to others
         staging.mkdir()
@@ -54,7 +55,7 @@ def whole_folder(out: Path, *, replace: bool = False) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all: to a temporary name beside it, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f"{_UNFINISHED}{path.name}-", dir=path.parent)
+    handle, temporary = tempfile.mkstemp(prefix=f"{UNFINISHED}{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
@@ -67,7 +68,7 @@ def write_text(path: Path, text: str) -> None:
 
 def remove_unfinished(folder: Path) -> None:
     """Remove what killed processes left unfinished in a folder that nobody else writes into."""
-    for path in folder.glob(f"{_UNFINISHED}*"):
+    for path in folder.glob(f"{UNFINISHED}*"):
         if path.is_dir():
             shutil.rmtree(path)
         else:
