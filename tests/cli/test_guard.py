@@ -1,5 +1,10 @@
+"""How a command ends, whatever happens in it."""
+
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,3 +87,24 @@ def test_a_name_that_is_too_long_is_wrong_input() -> None:
 
 def test_an_exit_of_the_command_is_kept() -> None:
     assert run(raising(typer.Exit(1))) == (1, "")
+
+
+@pytest.mark.parametrize("words", [("recipes",), ("params", "demo-retrieval", "--json")])
+def test_a_reader_that_has_seen_enough(words: tuple[str, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "aurora_vl", *words],
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_another_broken_pipe_is_a_failure() -> None:
+    status, err = run(raising(BrokenPipeError(32, "a worker is gone")))
+    assert status == 1
+    assert "BrokenPipeError: [Errno 32] a worker is gone" in err

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from command_line import Aurora, OwnData
 
 METRICS = {
@@ -77,6 +78,19 @@ def test_evaluating_the_adapter_gives_the_runs_metrics(
     assert "Mean of the six recalls" in elsewhere.out
     assert (tmp_path / "e" / "metrics.json").is_file()
     assert json.loads((own_data.output / "metrics.json").read_text()) == run
+
+
+def test_paths_of_options_in_the_home_folder(
+    aurora: Aurora, own_data: OwnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shells leave the ~ of --out=~/scores as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    adapter = "--adapter=~/nowhere"
+    outcome = aurora("evaluate", own_data.recipe, "--out=~/scores")
+    assert outcome.status == 0
+    assert (tmp_path / "scores" / "metrics.json").is_file()
+    outcome = aurora("evaluate", own_data.recipe, adapter)
+    assert f"the adapter folder {tmp_path / 'nowhere'} does not exist" in outcome.err
 
 
 def test_full_tuning_is_named_by_the_recipe(aurora: Aurora, own_data: OwnData) -> None:

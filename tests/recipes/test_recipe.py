@@ -176,7 +176,7 @@ def test_an_unknown_name() -> None:
             "backbone.name=3",
             "'backbone.name' cannot be set: 'backbone' is a value, not a section.",
         ),
-        ("training.output={a", "the value of 'training.output={a' is no valid YAML."),
+        ("adapter.options={a", "the value of 'adapter.options={a' is no valid YAML."),
         (
             "training.epochs=[1, 2]",
             "FILE: 'training.epochs': input should be a valid integer, not [1, 2].",
@@ -223,6 +223,50 @@ def test_settings_override_the_file(path: Path) -> None:
     assert recipe.training.checkpoints is False
     assert recipe.data.media == Path("other pictures")
     assert recipe.output == Path("runs/a=b")
+
+
+@pytest.mark.parametrize(
+    "text", ["media #2", " a ", "[a", "{a: b}", "'a'", "a: b", "a\nb #c", "1e3", "~x/~", "null #"]
+)
+def test_texts_and_paths_are_taken_as_given(path: Path, text: str) -> None:
+    """No YAML: no comment is cut, no quote taken away."""
+    path.write_text(OWN)
+    keys = ("backbone", "data.media", "training.output", "comparison.runs", "data.world.style")
+    recipe = load_recipe(str(path), [f"{key}={text}" for key in keys])
+    assert recipe.backbone == recipe.data.world.style == text
+    assert {recipe.data.media, recipe.output, recipe.comparison.runs} == {Path(text)}
+    assert refused(path, OWN, "task=vqa #1").startswith("FILE: 'task': input should be 'retrieval'")
+
+
+def test_what_may_be_left_out_is_left_out_by_null(path: Path) -> None:
+    path.write_text(OWN + "training: {output: a}\nevaluation: {metric: vqa, answer_list: b}\n")
+    settings = ["training.output=null", "evaluation.metric=null", "evaluation.answer_list="]
+    recipe = load_recipe(str(path), settings)
+    assert recipe.output == Path("runs/mine")
+    assert (recipe.evaluation.metric, recipe.evaluation.answer_list) == (None, None)
+
+
+def test_a_path_that_begins_with_the_home_folders_sign(
+    path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Wherever the recipe holds a path, in its file or on the command line."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path.write_text("data: {kind: jsonl, annotations: ~/notes, media: ~/pictures}\n")
+    settings = [
+        *("backbone=~/blip", "training.output=~/runs/mine", "evaluation.answer_list=~/answers"),
+        *("task=vqa", "data.visual_genome=~", "comparison.runs=~/kept"),
+    ]
+    recipe = load_recipe("~/mine.yaml", settings)
+    assert recipe.backbone == str(tmp_path / "blip")
+    assert recipe.data.annotations == tmp_path / "notes"
+    assert recipe.data.media == tmp_path / "pictures"
+    assert recipe.data.visual_genome == tmp_path
+    assert recipe.output == tmp_path / "runs" / "mine"
+    assert recipe.evaluation.answer_list == tmp_path / "answers"
+    assert recipe.comparison.runs == tmp_path / "kept"
+    save_recipe(recipe, tmp_path / "resolved.yaml")
+    assert "~" not in (tmp_path / "resolved.yaml").read_text()
+    assert load_recipe(str(tmp_path / "resolved.yaml")) == recipe
 
 
 def test_the_usual_queue_follows_the_backbone(tmp_path: Path) -> None:

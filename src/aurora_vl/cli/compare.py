@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aurora_vl.cli.options import Quiet, RecipeName, Settings, Verbose
+from aurora_vl.cli.options import Quiet, RecipeName, Settings, Verbose, home_path
 from aurora_vl.reporting.terminal import show_table
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def compare(
         Path | None,
         typer.Option(
             "--out",
+            parser=home_path,
             metavar="DIR",
             show_default=False,
             help="For results.json, tables, charts and report.html; runs/compare-RECIPE if left "

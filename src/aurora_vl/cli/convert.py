@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from aurora_vl.cli.options import Quiet, Verbose
+from aurora_vl.cli.options import Quiet, Verbose, home_path
 
 
 def convert(
@@ -21,7 +21,9 @@ def convert(
     ],
     out: Annotated[
         Path,
-        typer.Argument(metavar="OUT", show_default=False, help="The folder to write."),
+        typer.Argument(
+            parser=home_path, metavar="OUT", show_default=False, help="The folder to write."
+        ),
     ],
     tokenizer: Annotated[
         str | None,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from aurora_vl.cli.options import Quiet, Verbose
+from aurora_vl.cli.options import Quiet, Verbose, home_path
 from aurora_vl.reporting.terminal import show_change
 
 
@@ -24,7 +24,8 @@ class DemoTask(StrEnum):
 def demo(
     task: Annotated[DemoTask, typer.Option("--task", help="What to show.")] = DemoTask.RETRIEVAL,
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Where everything is written.")
+        Path,
+        typer.Option("--out", parser=home_path, metavar="DIR", help="Where everything is written."),
     ] = Path("demo"),
     seed: Annotated[
         int | None,

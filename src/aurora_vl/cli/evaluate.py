@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from aurora_vl.cli.options import AsJson, Quiet, RecipeName, Settings, Smoke, Verbose
+from aurora_vl.cli.options import AsJson, Quiet, RecipeName, Settings, Smoke, Verbose, home_path
 from aurora_vl.reporting.terminal import show_json, show_metrics
 
 
@@ -16,12 +16,18 @@ def evaluate(
     settings: Settings = None,
     adapter: Annotated[
         Path | None,
-        typer.Option("--adapter", metavar="DIR", help="What train wrote; without it, zero-shot."),
+        typer.Option(
+            "--adapter",
+            parser=home_path,
+            metavar="DIR",
+            help="What train wrote; without it, zero-shot.",
+        ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
+            parser=home_path,
             metavar="DIR",
             help="For metrics.json and predictions.json; by default "
             "<training.output>/evaluation-<adapter's name or zero-shot>.",

@@ -1,5 +1,6 @@
 """How a command ends: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted.
 
+Where the reader of standard output has seen enough (`aurora recipes | head -1`) that is 0, too.
 Whatever goes wrong is one sentence on standard error; a traceback is for unexpected errors under
 `-v` only.
 """
@@ -9,6 +10,9 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import os
+import select
+import sys
 import traceback
 from collections.abc import Callable
 from typing import NoReturn, ParamSpec
@@ -35,11 +39,15 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
     def inner(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             command(*args, **kwargs)
+            sys.stdout.flush()
         except UserError as error:
             _leave(_WRONG_INPUT, _own_words(error))
         except KeyboardInterrupt:
             hint = "the same command with --resume goes on" if command.__name__ == "train" else ""
             _leave(_INTERRUPTED, f"interrupted; {hint or 'nothing half-written is left'}")
+        except BrokenPipeError as error:
+            if not _nobody_reads_on():
+                _fail(error)
         except OSError as error:
             wrong = isinstance(error, _PATH_ERRORS) or error.errno == errno.ENAMETOOLONG
             if error.filename is None or not wrong:
@@ -51,6 +59,22 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             _fail(error)
 
     return inner
+
+
+def _nobody_reads_on() -> bool:
+    """Whether it is standard output that broke; then what is left of it goes nowhere, quietly."""
+    if sys.platform == "win32":  # there it is another error
+        return False
+    try:
+        output = sys.stdout.fileno()
+    except OSError:  # there is no file behind it
+        return False
+    pipe = select.poll()
+    pipe.register(output, 0)
+    broken = bool(pipe.poll(0))
+    if broken:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return broken
 
 
 def _own_words(error: UserError) -> str:

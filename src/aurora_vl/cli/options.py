@@ -7,6 +7,8 @@ is read.
 from __future__ import annotations
 
 import logging
+import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -67,6 +69,13 @@ Quiet = Annotated[
         help="No log and no progress, only results and errors.",
     ),
 ]
+
+
+def home_path(text: str) -> Path:
+    """A path of the command line; shells leave the ~ of `--out=~/x` to us."""
+    return Path(os.path.expanduser(text))
+
+
 RecipeName = Annotated[
     str,
     typer.Argument(

@@ -94,8 +94,8 @@ def _demonstrated(out: Path, task: str, seed: int | None, settings: Sequence[str
         [
             *settings,
             *seeds,
-            f"training.output={json.dumps(str(out))}",
-            f"data.annotations={json.dumps(str(out / 'world'))}",
+            f"training.output={out}",
+            f"data.annotations={out / 'world'}",
         ],
     )
     task_kind = kind_of(recipe)

@@ -7,7 +7,7 @@ written beside a run is complete.
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Sequence
 from dataclasses import fields
 from importlib.resources import files
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from aurora_vl.backbones.blip.loading import MINI
 from aurora_vl.data.text import CAPTION_WORDS, QUESTION_WORDS, VIDEO_CAPTION_WORDS
@@ -32,7 +32,9 @@ from aurora_vl.recipes.sections import (
     Section,
     TrainingSection,
 )
+from aurora_vl.recipes.settings import apply_setting
 from aurora_vl.recipes.smoke import smoke_settings
+from aurora_vl.recipes.yaml_loader import TOO_LONG, RecipeLoader, RepeatedKeyError
 from aurora_vl.utils.atomic import write_text
 
 # Of the heads beside an adapter: on the mini foundation, and at most on larger backbones.
@@ -46,7 +48,6 @@ _MAX_WORDS = {
 }
 _ASKING = ("vqa", "video-qa")
 _OF_QUESTIONS = ("scored", "train_on", "visual_genome")  # keys of the data
-_TOO_LONG = "a number of thousands of digits; give a smaller one"
 # Keys of one method that mean nothing for another one.
 _OF_ONE_METHOD = (
     ("adapter", "rank"),
@@ -71,6 +72,11 @@ class Recipe(Section):
     training: TrainingSection = TrainingSection()
     evaluation: EvaluationSection = EvaluationSection()
     comparison: ComparisonSection = ComparisonSection()
+
+    @field_validator("backbone")
+    @classmethod
+    def _backbones_home_is_spelt_out(cls, name: str) -> str:
+        return os.path.expanduser(name) if name.startswith("~") else name
 
     @property
     def switches(self) -> Switches:
@@ -111,7 +117,8 @@ def load_recipe(source: str, settings: Sequence[str] = (), *, smoke: bool = Fals
 
     Args:
         source: a YAML file's path or a bundled recipe's name.
-        settings: dotted `key=value` texts; values are read as YAML.
+        settings: dotted `key=value` texts; a value is taken as given where the key is a text or
+            path, and read as YAML where it is anything else.
         smoke: make it run in seconds, see `aurora_vl.recipes.smoke`; settings come behind that.
 
     Raises:
@@ -119,13 +126,13 @@ def load_recipe(source: str, settings: Sequence[str] = (), *, smoke: bool = Fals
     """
     name, text = _read(source)
     try:
-        raw = yaml.load(text, _Loader)
-    except _RepeatedKeyError as error:
+        raw = yaml.load(text, RecipeLoader)
+    except RepeatedKeyError as error:
         raise UserError(f"{source} has {error}: keep one of the two.") from None
     except yaml.YAMLError as error:
         raise UserError(f"{source} is no valid YAML: {' '.join(str(error).split())}.") from None
     except ValueError:
-        raise UserError(f"{source} holds {_TOO_LONG}.") from None
+        raise UserError(f"{source} holds {TOO_LONG}.") from None
     if not isinstance(raw, dict):
         raise UserError(f"{source} must hold keys and values, such as `task: retrieval`.")
     if smoke:
@@ -134,7 +141,7 @@ def load_recipe(source: str, settings: Sequence[str] = (), *, smoke: bool = Fals
         name, settings = f"{name}-smoke", [*smoke_settings(kind), *settings]
     own = _method(raw)
     for setting in settings:
-        _apply(raw, setting)
+        apply_setting(Recipe, raw, setting)
     if _method(raw) != own:
         _leave_to_its_method(raw, settings)
     try:
@@ -154,7 +161,7 @@ def _read(source: str) -> tuple[str, str]:
     """The recipe's name and text."""
     if source in bundled_recipes():
         return source, (files("aurora_vl") / "assets" / "recipes" / f"{source}.yaml").read_text()
-    path = Path(source)
+    path = Path(os.path.expanduser(source))
     if path.suffix not in (".yaml", ".yml"):
         known = ", ".join(bundled_recipes())
         raise UserError(
@@ -164,26 +171,6 @@ def _read(source: str) -> tuple[str, str]:
         return path.stem, path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"the recipe {source} cannot be read: {error}.") from None
-
-
-def _apply(raw: dict[str, Any], setting: str) -> None:
-    """Set one dotted key of the nested mapping."""
-    key, separator, value = setting.partition("=")
-    if not separator or not key:
-        raise UserError(f"{setting!r} is no setting; write key=value, such as training.epochs=3.")
-    *parents, last = key.split(".")
-    for parent in parents:
-        raw = raw.setdefault(parent, {})
-        if not isinstance(raw, dict):
-            raise UserError(f"{key!r} cannot be set: {parent!r} is a value, not a section.")
-    try:
-        raw[last] = yaml.load(value, _Loader)
-    except _RepeatedKeyError as error:
-        raise UserError(f"the value of {setting!r} has {error}: keep one of the two.") from None
-    except yaml.YAMLError:
-        raise UserError(f"the value of {setting!r} is no valid YAML.") from None
-    except ValueError:
-        raise UserError(f"the value of {key} is {_TOO_LONG}.") from None
 
 
 def _method(raw: dict[str, Any]) -> object:
@@ -200,48 +187,6 @@ def _leave_to_its_method(raw: dict[str, Any], settings: Sequence[str]) -> None:
         values = raw.get(section)
         if isinstance(values, dict) and not {section, f"{section}.{key}"} & given:
             values.pop(key, None)
-
-
-class _RepeatedKeyError(yaml.YAMLError):
-    """Tells of a key that a mapping writes twice."""
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's plain scalars: `off` and 2026-01-31 are words, 1e-3 is a number.
-
-    A mapping that writes a key twice is refused: PyYAML would keep the last and drop the others.
-    """
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's form)
-        first: [pair for pair in resolvers if pair[0].endswith((":null", ":merge"))]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """PyYAML's, checked before merging (`<<`) adds keys that may stand beside it too."""
-        node: yaml.MappingNode = super().compose_mapping_node(anchor)
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    line = key.start_mark.line + 1
-                    raise _RepeatedKeyError(f"the key {key.value!r} a second time in line {line}")
-                seen.add(key.value)
-        return node
-
-
-for _kind, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?(0|[1-9]\d*)", "-+0123456789"),
-    (
-        "float",
-        r"[-+]?(\d*\.\d+|\d+\.|\d+(?=[eE]))([eE][-+]?\d+)?|[-+]?\.(inf|nan)",
-        "-+.0123456789",
-    ),
-):
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_kind}", re.compile(rf"(?:{_pattern})$"), list(_first)
-    )
 
 
 def _sentence(source: str, error: ValidationError) -> str:

@@ -6,6 +6,7 @@ decides it.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,9 +18,14 @@ _MOST = 1_000_000  # of what a machine has to hold or do: more is a mistake
 
 
 class Section(BaseModel):
-    """A mapping whose unknown keys are errors."""
+    """A mapping whose unknown keys are errors; paths that begin with ~ are in the home folder."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _home_is_spelt_out(cls, value: Any) -> Any:
+        return Path(os.path.expanduser(value)) if isinstance(value, Path) else value
 
 
 class AdapterSection(Section):
