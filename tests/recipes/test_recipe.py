@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from aurora_vl.backbones.blip.architectures import published_config
+from aurora_vl.backbones.blip.loading import find_backbone
 from aurora_vl.errors import UserError
 from aurora_vl.methods import METHODS
 from aurora_vl.objectives.presets import switches
@@ -280,6 +283,26 @@ def test_the_usual_queue_follows_the_backbone(tmp_path: Path) -> None:
     assert queues == [0, 57_600, 7]
 
 
+def test_usual_values_follow_the_width_not_the_name(path: Path, tmp_path: Path) -> None:
+    """A copy of the mini foundation is the mini foundation; a folder of BLIP's width is BLIP."""
+    copy = tmp_path / "copy"
+    shutil.copytree(find_backbone("mini"), copy)
+    (tmp_path / "wide").mkdir()
+    published_config("blip-base").save_pretrained(tmp_path / "wide")  # type: ignore[union-attr]
+
+    def usual(backbone: object) -> tuple[object, ...]:
+        recipe = load_recipe(str(path), ["adapter.method=lora", f"backbone={backbone}"])
+        rates = (recipe.training.learning_rate, recipe.training.head_learning_rate)
+        return (recipe.adapter.rank, *rates, recipe.objective.queue)
+
+    path.write_text(OWN)
+    assert usual("mini") == usual(copy) == (4, 5e-3, 1e-3, 0)
+    wide = (8, 1e-4, 1e-4, 57_600)
+    assert usual("blip-base") == usual(tmp_path / "wide") == usual("some/id") == wide
+    (copy / "config.json").write_text("{")
+    assert usual(copy) == wide  # what loads it says what is wrong
+
+
 def test_numbers_as_yaml_1_1_misreads_them(path: Path) -> None:
     path.write_text(OWN + "training: {learning_rate: 3e-4, weight_decay: 1e-2}\n")
     recipe = load_recipe(str(path), ["training.epochs=1e1", "training.seed=07", "data.crop=.5"])
@@ -329,7 +352,7 @@ def test_another_method_leaves_the_settings_of_the_recipes_own(path: Path) -> No
     )
     lora = load_recipe(str(path), ["adapter.method=lora"])
     assert (lora.adapter.rank, lora.adapter.options) == (4, None)
-    assert lora.training.learning_rate == METHODS["lora"].rate(mini=True)
+    assert lora.training.learning_rate == METHODS["lora"].rate(narrow=True)
     assert lora.training.head_learning_rate == 1e-3
     assert (lora.adapter.dropout, lora.training.epochs) == (0.3, 3)  # of any method
 

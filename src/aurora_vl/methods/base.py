@@ -93,8 +93,8 @@ class Method:
     Attributes:
         name: in recipes.
         label: in tables and pictures.
-        rates: the default learning rate on the mini foundation and on larger backbones; None where
-            nothing is trained.
+        rates: the default learning rate on narrow backbones, such as the mini foundation, and on
+            wide ones; None where nothing is trained.
         ranks: likewise the usual rank; None for a method without one.
         config: gives the PEFT configuration; None for a method that adds nothing to the backbone.
         same_start: a fresh model gives the frozen model's output.
@@ -115,10 +115,10 @@ class Method:
     output_factors: str | None = None
     registered: str | None = None
 
-    def rate(self, *, mini: bool) -> float | None:
+    def rate(self, *, narrow: bool) -> float | None:
         """The default learning rate."""
-        return None if self.rates is None else self.rates[0 if mini else 1]
+        return None if self.rates is None else self.rates[0 if narrow else 1]
 
-    def rank(self, *, mini: bool) -> int | None:
+    def rank(self, *, narrow: bool) -> int | None:
         """The usual rank."""
-        return None if self.ranks is None else self.ranks[0 if mini else 1]
+        return None if self.ranks is None else self.ranks[0 if narrow else 1]

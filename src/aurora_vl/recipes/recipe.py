@@ -18,6 +18,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from aurora_vl.backbones.blip.loading import MINI
+from aurora_vl.backbones.width import is_narrow
 from aurora_vl.data.text import CAPTION_WORDS, QUESTION_WORDS, VIDEO_CAPTION_WORDS
 from aurora_vl.errors import UserError
 from aurora_vl.methods import METHODS
@@ -37,9 +38,9 @@ from aurora_vl.recipes.smoke import smoke_settings
 from aurora_vl.recipes.yaml_loader import TOO_LONG, RecipeLoader, RepeatedKeyError
 from aurora_vl.utils.atomic import write_text
 
-# Of the heads beside an adapter: on the mini foundation, and at most on larger backbones.
+# Of the heads beside an adapter: on narrow backbones, and at most on wide ones.
 _HEAD_RATE, _LARGEST_HEAD_RATE = 1.0e-3, 1.0e-4
-_QUEUE = 57_600  # of larger backbones
+_QUEUE = 57_600  # of wide backbones
 _MAX_WORDS = {
     "retrieval": CAPTION_WORDS,
     "video-retrieval": VIDEO_CAPTION_WORDS,
@@ -255,7 +256,7 @@ def _require_what_fits_the_task(recipe: Recipe, name: str) -> None:
 
 def _with_usual_values(recipe: Recipe) -> Recipe:
     """The recipe with the usual rank, learning rates and queue where they were left out."""
-    adapter, training, mini = recipe.adapter, recipe.training, recipe.backbone == MINI
+    adapter, training, narrow = recipe.adapter, recipe.training, is_narrow(recipe.backbone)
     method = METHODS[adapter.method]
     if training.factor_rate_ratio != 1 and method.output_factors is None:
         able = ", ".join(name for name, other in METHODS.items() if other.output_factors)
@@ -263,19 +264,19 @@ def _with_usual_values(recipe: Recipe) -> Recipe:
             f"training.factor_rate_ratio needs a method with a factor on either side ({able}), "
             f"which {method.name} is not; leave it at 1."
         )
-    rate = training.learning_rate or method.rate(mini=mini)
+    rate = training.learning_rate or method.rate(narrow=narrow)
     head_rate = training.head_learning_rate
     if head_rate is None:
         head_rate = rate
-        if mini and method in ADAPTERS:
+        if narrow and method in ADAPTERS:
             head_rate = _HEAD_RATE
         elif rate is not None and method in ADAPTERS and method.name != "aurora":
             head_rate = min(rate, _LARGEST_HEAD_RATE)
     rates = {"learning_rate": rate, "head_learning_rate": head_rate}
-    rank = adapter.rank or method.rank(mini=mini)
+    rank = adapter.rank or method.rank(narrow=narrow)
     objective = recipe.objective
     if objective.queue is None:
-        objective = objective.model_copy(update={"queue": 0 if mini else _QUEUE})
+        objective = objective.model_copy(update={"queue": 0 if narrow else _QUEUE})
     return recipe.model_copy(
         update={
             "objective": objective,

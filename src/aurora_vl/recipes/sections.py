@@ -62,11 +62,12 @@ class ObjectiveSection(Section):
     """Constants of the training losses.
 
     `queue` counts features kept of earlier batches, at most as many as there are training pairs;
-    left out it is BLIP's, and 0 on the mini foundation, whose large learning rates make features
-    stale within a few steps. `momentum` is the decay of the moving average (null: none), reached
-    after a warm-up; `alpha` the share of soft targets. `answer_weight` is the weight of an answer
-    in question answering (times its share of the votes), `visual_genome_weight` that of Visual
-    Genome's. Those from `ice` on are switches, see `aurora_vl.objectives.presets.Switches`.
+    left out it is BLIP's, and 0 on narrow backbones (hidden size up to 256, such as the mini
+    foundation), whose large learning rates make features stale within a few steps. `momentum` is
+    the decay of the moving average (null: none), reached after a warm-up; `alpha` the share of soft
+    targets. `answer_weight` is the weight of an answer in question answering (times its share of
+    the votes), `visual_genome_weight` that of Visual Genome's. Those from `ice` on are switches,
+    see `aurora_vl.objectives.presets.Switches`.
     """
 
     queue: int | None = Field(None, ge=0)
@@ -158,7 +159,7 @@ class TrainingSection(Section):
     """The optimisation.
 
     `learning_rate` left out takes the method's tuned default; `head_learning_rate`, of the heads
-    beside an adapter, left out is 0.001 for the mini backbone, else `learning_rate`, for methods
+    beside an adapter, left out is 0.001 for narrow backbones, else `learning_rate`, for methods
     other than Aurora 0.0001 at most; `factor_rate_ratio` is the learning rate of the factors on the
     output's side (Aurora's V, LoRA's B) over that of the others. They start at zero, so at first
     they alone move, and in wide models equal rates leave the input's side behind or this one slow
