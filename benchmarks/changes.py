@@ -19,7 +19,7 @@ from aurora_vl.errors import UserError
 from aurora_vl.objectives.retrieval import RetrievalTask, backbone_of
 from aurora_vl.tuner.layer import AuroraLinear
 from benchmarks import rerank, train_step
-from benchmarks.measuring import Row, rows_of, time_in_turn
+from benchmarks.measuring import Row, bfloat16_pays, rows_of, time_in_turn
 from benchmarks.memory import peaks_of
 from benchmarks.operations import GIGA, counting
 from benchmarks.reference_implementation import pad
@@ -98,18 +98,24 @@ def contender(name: str, setup: Setup) -> Callable[[], object]:
     return with_second_model
 
 
+def measured(device: torch.device) -> tuple[str, ...]:
+    """The contenders that are measured on a device: all, or all but those in bfloat16."""
+    half = (BFLOAT16, CAST_AGAIN)
+    return tuple(name for name in CONTENDERS if name not in half or bfloat16_pays(device))
+
+
 def steps(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
     """Training steps."""
-    seconds = time_in_turn(
-        {name: contender(name, setup) for name in CONTENDERS}, repeats, setup.torch_device
-    )
+    names = measured(setup.torch_device)
+    steps = {name: contender(name, setup) for name in names}
+    seconds = time_in_turn(steps, repeats, setup.torch_device)
     countable = setup.backbone == BASE
     return rows_of(
         JOB,
         seconds,
         reference=OURS,
-        peak_mb=peaks_of(JOB, CONTENDERS, setup)[0] if memory else None,
-        gflop={name: _counted(name, setup) for name in CONTENDERS} if countable else None,
+        peak_mb=peaks_of(JOB, names, setup)[0] if memory else None,
+        gflop={name: _counted(name, setup) for name in names} if countable else None,
         precision={BFLOAT16: "bfloat16", CAST_AGAIN: "bfloat16"},
     )
 
@@ -138,7 +144,7 @@ def reranking(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
     pixels = setup.pairs(1)["pixel_values"]
 
     def form(times: int) -> Callable[[], object]:
-        @torch.inference_mode()
+        @torch.no_grad()
         def run() -> Tensor:
             for _ in range(times):
                 backbone.encode_image(pixels)

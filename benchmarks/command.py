@@ -90,6 +90,8 @@ def bench(
         _show(title, list(rows))
     if result["goals"]:
         _show_goals(result["goals"])
+    if not where["bfloat16_pays"]:
+        console.print("bfloat16 is left out of training steps: this processor is slow at it.")
     if where["busy"]:
         console.print(
             f"The machine was busy before (load {where['load_before']:.1f}): trust no seconds."

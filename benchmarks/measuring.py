@@ -12,6 +12,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import torch
 from numpy.typing import ArrayLike
 
 _DRAWS = 10_000
+_PROBE_SECONDS = 0.1
 RATES = ("float32", "bfloat16")
 BUSY = 0.5
 """A load average, ours not included, above which seconds are not to be trusted."""
@@ -154,6 +156,18 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) 
     return rate / 1e9
 
 
+@cache
+def bfloat16_pays(device: torch.device) -> bool:
+    """Whether a step in bfloat16 is worth measuring, by a probe of a moment.
+
+    Where products in it take over four times as long as in float32, a step would take minutes.
+    """
+    half, single = (
+        matrix_rate(device, dtype, _PROBE_SECONDS) for dtype in (torch.bfloat16, torch.float32)
+    )
+    return half > single / 4
+
+
 def _rate(size: int, device: torch.device, dtype: torch.dtype) -> float:
     a, b = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
     return _operations(size) / min(time_in_turn({"": lambda: a @ b}, 4, device)[""])
@@ -175,6 +189,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "gflop_per_second": {name: matrix_rate(device, getattr(torch, name)) for name in RATES},
+        "bfloat16_pays": bfloat16_pays(device),
         "load_before": load,
         "busy": load is not None and load > BUSY,
     }

@@ -14,7 +14,8 @@ GIGA = 1e9
 def counting() -> FlopCounterMode:
     """A context in which operations are counted: two for a multiplication with its sum.
 
-    torch's own counter does not know products that are added in place, nor a CPU's attention.
+    torch's own counter does not know products that are added in place, nor a CPU's attention. It
+    works under `torch.no_grad`, but not in inference mode, where it cannot follow parameters.
     """
     aten = torch.ops.aten
     return FlopCounterMode(

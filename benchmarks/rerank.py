@@ -71,7 +71,7 @@ def contenders(
             similarity = backbone.encode_text(ids, mask)[1] @ frames.transpose(1, 2)
             scales = [frame_key_scale(each, states.shape[1]) for each in similarity]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def ours() -> Tensor:
         pairs = zip((backbone.cross_keys(state[None]) for state in states), scales)
         return torch.stack(
@@ -82,7 +82,7 @@ def contenders(
     few_scales = [scale[: few.shape[1]] for scale in scales if scale is not None]
     reference_scales = torch.stack(few_scales) if few_scales else None
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def theirs() -> Tensor:
         return published.rerank(model, states, ids, mask, few, reference_scales).double().cpu()
 

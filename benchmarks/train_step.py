@@ -19,7 +19,7 @@ from aurora_vl.backbones.blip.modeling import HEADS
 from aurora_vl.backbones.gradient_checkpointing import recompute_layers
 from aurora_vl.backbones.precision import keep_frozen_maps_in
 from aurora_vl.objectives.retrieval import RetrievalSettings, RetrievalTask
-from benchmarks.measuring import Row, rows_of, time_in_turn
+from benchmarks.measuring import Row, bfloat16_pays, rows_of, time_in_turn
 from benchmarks.memory import peaks_of
 from benchmarks.operations import GIGA, counting
 from benchmarks.reference_implementation import ReferenceRetrieval
@@ -81,6 +81,11 @@ def build(
     for buffer, value in zip((task.image_queue, task.text_queue, task.index_queue), queue):
         buffer.copy_(value)
     return task.train()
+
+
+def measured(device: torch.device) -> tuple[str, ...]:
+    """The contenders that are measured on a device: all, or all but bfloat16."""
+    return tuple(name for name in CONTENDERS if name != BFLOAT16 or bfloat16_pays(device))
 
 
 def contender(name: str, setup: Setup) -> Callable[[], dict[str, Tensor]]:
@@ -153,16 +158,17 @@ def _losses(name: str, setup: Setup) -> list[float]:
 def compare(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
     """Time all contenders in turn; ratios are against the reference with momentum."""
     differences = loss_differences(setup)
-    steps = {name: contender(name, setup) for name in CONTENDERS}
+    names = measured(setup.torch_device)
+    steps = {name: contender(name, setup) for name in names}
     seconds = time_in_turn(steps, repeats, setup.torch_device)
     countable = setup.backbone == "base"
     return rows_of(
         JOB,
         seconds,
         reference=REFERENCE,
-        items=dict.fromkeys(CONTENDERS, setup.batch),
-        peak_mb=peaks_of(JOB, CONTENDERS, setup)[0] if memory else None,
-        gflop={n: counted_operations(n, setup) for n in CONTENDERS} if countable else None,
+        items=dict.fromkeys(names, setup.batch),
+        peak_mb=peaks_of(JOB, names, setup)[0] if memory else None,
+        gflop={n: counted_operations(n, setup) for n in names} if countable else None,
         difference=differences,
         precision={BFLOAT16: "bfloat16"},
     )
