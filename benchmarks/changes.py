@@ -32,11 +32,11 @@ PADDED = "captions of 35 tokens"
 KEYS_PER_PAIR = "keys and values for every pair"
 EVERY_TOKEN = "every token in the last layers"
 OWN_MEMORY = "updates in memory of their own"
-EVERY_NUMBER = "every number averaged"
+EVERY_PARAMETER = "every parameter averaged"
 CAST_AGAIN = "weights cast in every pass, bfloat16"
 COMPILED = "layers compiled"
 CONTENDERS = (
-    *(OURS, PADDED, KEYS_PER_PAIR, EVERY_TOKEN, OWN_MEMORY, EVERY_NUMBER),
+    *(OURS, PADDED, KEYS_PER_PAIR, EVERY_TOKEN, OWN_MEMORY, EVERY_PARAMETER),
     *(BFLOAT16, CAST_AGAIN),
 )
 _KEPT, _AGAIN = "states kept", "encoded again"
@@ -85,7 +85,7 @@ def contender(name: str, setup: Setup) -> Callable[[], object]:
     """One training step of a contender, to be called again and again."""
     task = build(name, setup)
     step = train_step.stepping(task, batch_of(name, setup), half=name in (BFLOAT16, CAST_AGAIN))
-    if name != EVERY_NUMBER:
+    if name != EVERY_PARAMETER:
         return step
     averaged = copy.deepcopy(task.model)
 

@@ -1,4 +1,4 @@
-"""What the numbers are to reach on BLIP-base (docs/performance.md), and whether they do."""
+"""The goals on BLIP-base (docs/performance.md), and whether they are met."""
 
 from __future__ import annotations
 

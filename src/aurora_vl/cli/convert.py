@@ -60,4 +60,4 @@ def convert(
         f"text {text.hidden_size} wide, {text.num_hidden_layers} layers, "
         f"{text.num_attention_heads} heads, {text.vocab_size:,} words"
     )
-    print(f"{done.folder}: {done.numbers:,} numbers, for {' and '.join(done.tasks)}")
+    print(f"{done.folder}: {done.numbers:,} parameters, for {' and '.join(done.tasks)}")

@@ -46,6 +46,6 @@ def demo(
     result = demonstrate(out, task=task.value, seed=seed)
     show_change(result.before, result.after, "scores on the test data")
     trained, total = result.after["trainable_parameters"], result.after["total_parameters"]
-    print(f"trained {trained:,} of {total:,} numbers ({100 * trained / total:.2f} %)")
+    print(f"trained {trained:,} of {total:,} parameters ({100 * trained / total:.2f} %)")
     print(f"adapter: {out / 'adapter'}")
     print(f"report: {result.report}")

@@ -60,7 +60,7 @@ def export(
     if to is Form.MERGED:
         merged = export_merged(adapter, out, backbone=backbone, image_size=image_size)
         print(
-            f"{out}: {merged.backbone} with merged weights, {merged.numbers:,} numbers, for "
+            f"{out}: {merged.backbone} with merged weights, {merged.numbers:,} parameters, for "
             f"pictures of {merged.image_size} pixels; transformers' {merged.their_class} loads it"
         )
         return
@@ -70,7 +70,7 @@ def export(
     ranks = " to ".join(str(rank) for rank in dict.fromkeys((lora.ranks[0], lora.ranks[-1])))
     print(
         f"{out}: a PEFT LoRA adapter of rank {ranks} over {lora.maps} maps, {lora.parameters:,} "
-        f"numbers; its base model is {base_in_words(lora.base, task)}"
+        f"parameters; its base model is {base_in_words(lora.base, task)}"
     )
 
 

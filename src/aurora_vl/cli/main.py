@@ -70,7 +70,7 @@ def _aurora(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Tune vision-language models by training a small share of their numbers."""
+    """Tune vision-language models by training a small share of their parameters."""
 
 
 def run() -> None:

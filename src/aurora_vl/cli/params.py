@@ -1,4 +1,4 @@
-"""`aurora params`: what a recipe trains, by module, how many numbers, which share."""
+"""`aurora params`: what a recipe trains, by module: how many parameters, and which share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def params(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show what a recipe trains, by module, how many numbers, which share.
+    """Show what a recipe trains, by module: how many parameters, and which share.
 
     Neither data nor weights are read: backbone=blip-base counts without a checkpoint.
     """
@@ -37,4 +37,4 @@ def params(
     rows = [[m.module, m.part, f"{m.numbers:,}", f"{m.share:.4f} %"] for m in report.modules]
     rows += [[name, "", f"{n:,}", f"{100 * n / total:.4f} %"] for name, n in sums if n]
     title = f"{resolved.adapter.method} on {resolved.backbone}"
-    show_table(title, ("module", "part", "numbers", "share"), rows)
+    show_table(title, ("module", "part", "parameters", "share"), rows)
