@@ -159,8 +159,8 @@ class ReferenceRetrieval(nn.Module):
             require gradients.
         image_queue, text_queue: (Q, D) features of length 1.
         index_queue: (Q,) their media.
-        momentum: decay of the parameters of the second model; None for none, with the live features as
-            their own targets.
+        momentum: decay of the second model's parameters; None for no such model, with the live
+            features as their own targets.
         alpha: share of the second model's similarities in the targets.
     """
 
