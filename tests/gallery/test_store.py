@@ -114,8 +114,8 @@ class Contract:
         assert names(Filter(folder="/")) == "1234"
         assert names(Filter(kind="video")) == "2"
         assert names(Filter(since=200)) == "234"
-        assert names(Filter(since=200, until=300)) == "23"
-        assert names(Filter(folder="/m/a", kind="image", until=100)) == "1"
+        assert names(Filter(since=200, before=400)) == "23"
+        assert names(Filter(folder="/m/a", kind="image", before=101)) == "1"
         assert names(Filter(folder="/elsewhere")) == ""
 
     def test_names_in_any_encoding(self, store: Store) -> None:

@@ -38,6 +38,18 @@ class Item:
         name = os.fsencode(self.path) + b"\0" + repr(self.window).encode()
         return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big", signed=True)
 
+    @property
+    def key(self) -> str:
+        """The id in 16 hexadecimal digits: JavaScript's numbers hold no 64 bits."""
+        return f"{self.id % 2**64:016x}"
+
+    @staticmethod
+    def id_of(key: str) -> int | None:
+        """The id that a key stands for; None if it is no key."""
+        if len(key) != 16 or not set(key) <= set("0123456789abcdef"):
+            return None
+        return int.from_bytes(bytes.fromhex(key), "big", signed=True)
+
 
 @dataclass(frozen=True, slots=True)
 class Collection:
@@ -45,8 +57,8 @@ class Collection:
 
     Attributes:
         fingerprint: of the backbone's and the adapter's files; it tells collections apart.
-        backbone: its name, for people.
-        adapter: the adapter's name, for people; None for the backbone alone.
+        backbone: its name, as for `Retriever.load`.
+        adapter: the adapter's folder; None for the backbone alone.
         width: numbers in a vector.
     """
 
@@ -91,13 +103,13 @@ class Filter:
     Attributes:
         folder: items below it.
         kind: "image" or "video".
-        since, until: bounds of the file's time, in nanoseconds since 1970, both included.
+        since, before: bounds of the file's time, in nanoseconds since 1970; the latter is excluded.
     """
 
     folder: str | None = None
     kind: MediaKind | None = None
     since: int | None = None
-    until: int | None = None
+    before: int | None = None
 
     @property
     def path_range(self) -> tuple[bytes, bytes] | None:

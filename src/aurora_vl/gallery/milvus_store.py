@@ -289,8 +289,8 @@ def _expression(where: Filter) -> str:
         terms.append(f'kind == "{where.kind}"')
     if where.since is not None:
         terms.append(f"modified >= {where.since}")
-    if where.until is not None:
-        terms.append(f"modified <= {where.until}")
+    if where.before is not None:
+        terms.append(f"modified < {where.before}")
     return " and ".join(terms)
 
 

@@ -249,8 +249,8 @@ class SqliteStore(Store):
         rows = self._db.execute(
             "SELECT id FROM items WHERE (?1 IS NULL OR path >= ?1 AND path < ?2) "
             "AND (?3 IS NULL OR kind = ?3) AND (?4 IS NULL OR modified >= ?4) "
-            "AND (?5 IS NULL OR modified <= ?5)",
-            (lower, upper, where.kind, where.since, where.until),
+            "AND (?5 IS NULL OR modified < ?5)",
+            (lower, upper, where.kind, where.since, where.before),
         )
         return {item for (item,) in rows}
 
@@ -263,7 +263,8 @@ class SqliteStore(Store):
             loaded = self._loaded.get(fingerprint)
             if loaded is None or loaded.changes != changes:
                 width = self._value("SELECT width FROM collections WHERE id = ?", collection)
-                loaded = self._loaded[fingerprint] = _Loaded(VectorTable(width), 0, changes)
+                count = self._value("SELECT count(*) FROM vectors WHERE collection = ?", collection)
+                loaded = self._loaded[fingerprint] = _Loaded(VectorTable(width, count), 0, changes)
             rows = self._db.execute(
                 "SELECT item, vector FROM vectors WHERE number > ? AND collection = ?",
                 (loaded.number, collection),
