@@ -21,7 +21,10 @@ _WARNINGS = "py.warnings"  # where captured warnings go
 
 
 class _ConsoleHandler(logging.Handler):
-    """Writes to the console that progress bars are drawn on, so that neither spoils the other."""
+    """Writes to the console that progress bars are drawn on, so that neither spoils the other.
+
+    One line a message: rich's own handler folds lines at the console's width, within paths too.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         console.print(self.format(record), markup=False, highlight=False, soft_wrap=True)

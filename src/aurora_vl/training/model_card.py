@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from huggingface_hub import ModelCardData
 
 from aurora_vl.backbones.blip.loading import Task
 from aurora_vl.methods import METHODS
 from aurora_vl.recipes.recipe import Recipe
+from aurora_vl.reporting.tables import markdown_table
 from aurora_vl.utils.atomic import write_text
 
 _SETTINGS = ("task", "backbone", "image_size", "data", "evaluation", "scored_split")
-_PARTS = {"factors": "adapter numbers", "gates": "query gates", "heads": "heads"}
+_PARTS = {"factors": "adapter parameters", "gates": "query gates", "heads": "heads"}
 _AURORA_PARTS = {**_PARTS, "factors": "shared factors, core and modes"}
 
 
@@ -95,12 +97,12 @@ def model_card(
 
 def _front_matter(recipe: Recipe) -> str:
     """As PEFT writes it, so that hubs file the adapter under its base model."""
-    data = {
-        "base_model": recipe.backbone,
-        "library_name": "peft",
-        "tags": [f"base_model:adapter:{recipe.backbone}", recipe.adapter.method, recipe.task],
-    }
-    return f"---\n{yaml.safe_dump(data, sort_keys=False, allow_unicode=True)}---\n"
+    data = ModelCardData(
+        base_model=recipe.backbone,
+        library_name="peft",
+        tags=[f"base_model:adapter:{recipe.backbone}", recipe.adapter.method, recipe.task],
+    )
+    return f"---\n{data.to_yaml()}\n---\n"
 
 
 def _summary(recipe: Recipe, content: Mapping[str, Any]) -> str:
@@ -114,7 +116,7 @@ def _summary(recipe: Recipe, content: Mapping[str, Any]) -> str:
     return (
         f"# {recipe.adapter.method.capitalize()} adapter for {recipe.task} over "
         f"{recipe.backbone}\n\n"
-        f"{trained:,} numbers were trained ({', '.join(counts)}), "
+        f"{trained:,} parameters were trained ({', '.join(counts)}), "
         f"{100 * trained / total:.2f} % of the {total:,} in use; all others are those of "
         f"`{recipe.backbone}`.\n"
     )
@@ -145,17 +147,14 @@ def _usage(recipe: Recipe, model: Task) -> str:
 
 def _scores(content: Mapping[str, Any], before: Mapping[str, float] | None) -> str:
     split = content["config"]["scored_split"]
-    lines = [f"## Scores\n\nOn the split `{split}`; in percent, ranks aside.\n"]
+    metrics = content["metrics"].items()
     if before is None:
-        lines += ["| metric | tuned |", "|---|---:|"]
-        lines += [f"| `{name}` | {value:.2f} |" for name, value in content["metrics"].items()]
-        lines.append("\nThe backbone's zero-shot scores on it were not measured beside this run.")
+        table = markdown_table(["metric", "tuned"], [[f"`{n}`", v] for n, v in metrics], decimals=2)
+        note = "\n\nThe backbone's zero-shot scores on it were not measured beside this run."
     else:
-        lines += ["| metric | zero-shot | tuned |", "|---|---:|---:|"]
-        for name, value in content["metrics"].items():
-            earlier = f"{before[name]:.2f}" if name in before else ""
-            lines.append(f"| `{name}` | {earlier} | {value:.2f} |")
-    return "\n".join(lines) + "\n"
+        rows = [[f"`{name}`", before.get(name, ""), value] for name, value in metrics]
+        table, note = markdown_table(["metric", "zero-shot", "tuned"], rows, decimals=2), ""
+    return f"## Scores\n\nOn the split `{split}`; in percent, ranks aside.\n\n{table}{note}\n"
 
 
 def _training(recipe: Recipe, content: Mapping[str, Any], facts: TrainingFacts) -> str:

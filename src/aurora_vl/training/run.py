@@ -35,6 +35,7 @@ from aurora_vl.training.building import (
     load_adapter,
     own_rates,
 )
+from aurora_vl.training.half_precision import warn_if_bfloat16_is_slow
 from aurora_vl.training.model_card import TrainingFacts, write_card
 from aurora_vl.training.outputs import (
     RunMetrics,
@@ -207,6 +208,8 @@ def _trainer(
     recipe: Recipe, model: nn.Module, tokenizer: Any, splits: Splits[Any], started: float
 ) -> AuroraTrainer:
     settings, task = recipe.training, kind_of(recipe)
+    if settings.precision == "bfloat16" and not torch.cuda.is_available():
+        warn_if_bfloat16_is_slow()
     size = inner_backbone(model).config.vision_config.image_size
     train_set: Any = task.train_set(recipe, splits.train, size)
     arguments = _arguments(recipe, len(train_set))
