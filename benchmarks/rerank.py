@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from aurora_vl.backbones.blip.matching import match_texts
 from PIL import Image
 from torch import Tensor
 
 from aurora_vl.backbones.blip.frame_attention import frame_key_scale
 from aurora_vl.backbones.blip.loading import MINI, load_tokenizer
-from aurora_vl.backbones.blip.matching import match_texts
 from aurora_vl.data.collate import MAX_TOKENS
 from aurora_vl.data.datasets import MediaSet, caption_table
 from aurora_vl.data.records import CaptionedMedia

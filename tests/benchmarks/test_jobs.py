@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from aurora_vl.backbones.blip.matching import match_texts
 from command_line import run_in_process
 
-from aurora_vl.backbones.blip.matching import match_texts
 from aurora_vl.data.video import read_frames
 from aurora_vl.objectives.retrieval import backbone_of
 from benchmarks import data, growth, inference, rerank

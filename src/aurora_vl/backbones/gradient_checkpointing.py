@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, get_args
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from aurora_vl.backbones.blip.modeling import BlipTextLayer, BlipVisionLayer
-
-Part = Literal["vision", "text"]
-_LAYERS = {"vision": BlipVisionLayer, "text": BlipTextLayer}
+from aurora_vl.backbones.base import Part, base_model
+from aurora_vl.backbones.families import family_of_model
 
 
 def recompute_layers(model: nn.Module, parts: Collection[Part]) -> None:
@@ -33,8 +31,9 @@ def recompute_layers(model: nn.Module, parts: Collection[Part]) -> None:
     """
     if unknown := set(parts) - set(get_args(Part)):
         raise ValueError(f"there is no part {sorted(unknown)[0]!r} to be recomputed")
-    chosen = tuple(_LAYERS[part] for part in parts)
-    for layer in model.modules():
-        if isinstance(layer, (BlipVisionLayer, BlipTextLayer)):
-            layer.gradient_checkpointing = isinstance(layer, chosen)
-            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+    family, inner = family_of_model(model), base_model(model)
+    for part in get_args(Part):
+        for layer in family.layers(inner, part):
+            switched: Any = layer
+            switched.gradient_checkpointing = part in parts
+            switched._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)

@@ -33,7 +33,9 @@ def ask(
     answers: Annotated[
         Path | None,
         typer.Option(
-            "--answers", metavar="FILE", help="A JSON list to choose from; else words are written."
+            "--answers",
+            metavar="FILE",
+            help="A JSON list to choose from; else as the adapter was scored.",
         ),
     ] = None,
     json: AsJson = False,
@@ -41,10 +43,20 @@ def ask(
     quiet: Quiet = False,
 ) -> None:
     """Answer a question about a picture or a video."""
-    from aurora_vl.inference.asking import answer_about
+    from aurora_vl.data.readers.vqav2_blip import read_answer_list
+    from aurora_vl.inference.answerer import Answerer, require_words
 
-    found = answer_about(media, question, backbone=backbone, adapter=adapter, answers=answers)
+    require_words(question)
+    listed = None if answers is None else read_answer_list(answers, "check --answers")
+    found = Answerer.load(backbone, adapter).answer(media, question, answers=listed)
     if json:
-        show_json(found)
+        show_json(
+            {
+                "media": str(media),
+                "question": question,
+                "answer": str(found),
+                "log_likelihood": found.log_likelihood,
+            }
+        )
     else:
-        print(found["answer"])
+        print(found)

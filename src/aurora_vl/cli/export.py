@@ -60,7 +60,7 @@ def export(
     if to is Form.MERGED:
         merged = export_merged(adapter, out, backbone=backbone, image_size=image_size)
         print(
-            f"{out}: {merged.backbone} with merged weights, {merged.numbers:,} parameters, for "
+            f"{out}: {merged.backbone} with merged weights, {merged.parameters:,} parameters, for "
             f"pictures of {merged.image_size} pixels; transformers' {merged.their_class} loads it"
         )
         return
@@ -76,7 +76,7 @@ def export(
 
 def base_in_words(base: str | None, task: str) -> str:
     """Say what the base model is, and for the bundled one how others come by it."""
-    from aurora_vl.backbones.blip.loading import MINI
+    from aurora_vl.backbones.folders import MINI
 
     if base is None:
         return "not recorded (--backbone names it)"

@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from aurora_vl.backbones.blip.loading import MINI, find_backbone
+from aurora_vl.backbones.folders import MINI, find_backbone
 from aurora_vl.errors import UserError
 from aurora_vl.objectives.presets import AURORA_SWITCHES
 from aurora_vl.recipes.recipe import Recipe, resolve

@@ -26,6 +26,7 @@ from aurora_vl.comparison.study import Findings
 from aurora_vl.comparison.trials import Trial
 from aurora_vl.errors import UserError
 from aurora_vl.methods.parameter_count import ParameterCount
+from aurora_vl.training.building import trained_heads
 from aurora_vl.training.tasks import kind_of
 
 _LIMIT, _EPOCHS = "data.limit", "training.epochs"
@@ -108,8 +109,7 @@ def _sizes(count: ParameterCount, trial: Trial) -> Sizes:
 
 def _has_heads(trial: Trial) -> bool:
     """Whether the task has heads, which all methods train: then they are no method's own."""
-    recipe = trial.recipe
-    return bool(kind_of(recipe).heads(recipe.switches))
+    return bool(trained_heads(trial.recipe))
 
 
 def _versions(trials: Sequence[Trial]) -> dict[str, list[str]]:

@@ -1,20 +1,13 @@
-"""Answers as texts: cleaned, weighted by votes, listed by frequency, turned into ids."""
+"""Answers as texts: cleaned, weighted by votes, listed by frequency."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-
-from aurora_vl.data.collate import Tokenizer
 from aurora_vl.data.names import composed
 from aurora_vl.data.readers.visual_genome import SOURCE as GENOME
 from aurora_vl.data.records import QuestionRecord
-
-MAX_ANSWER_TOKENS = 20
-"""Answers are cut to so many tokens, [DEC] and [SEP] among them."""
 
 
 def clean_answer(text: str) -> str:
@@ -50,25 +43,3 @@ def answer_vocabulary(records: Sequence[QuestionRecord], most: int | None = None
             total[answer] += share  # type: ignore[assignment]
     # rounded, so that the order of summing decides nothing
     return sorted(total, key=lambda answer: (-round(total[answer], 6), answer))[:most]
-
-
-def encode_answers(
-    tokenizer: Tokenizer, answers: Sequence[str], start: int, max_tokens: int = MAX_ANSWER_TOKENS
-) -> tuple[Tensor, Tensor]:
-    """Answers as the decoder takes them.
-
-    Args:
-        tokenizer: puts [CLS] first and [SEP] last.
-        answers: at least one.
-        start: the id of [DEC], which takes the place of [CLS].
-        max_tokens: answers are cut to so many tokens.
-
-    Returns:
-        ids and mask, int64 (S, A), A the longest answer's length.
-    """
-    encoded = tokenizer(
-        list(answers), padding=True, truncation=True, max_length=max_tokens, return_tensors="pt"
-    )
-    ids = encoded["input_ids"]
-    first = torch.full_like(ids[:, :1], start)
-    return torch.cat([first, ids[:, 1:]], dim=1), encoded["attention_mask"]

@@ -1,33 +1,27 @@
-"""From items to a batch: captions become token ids, padded to the batch's longest."""
+"""From items to batches: media and texts as a preprocessor gives them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from aurora_vl.data.datasets import RetrievalItem
+from aurora_vl.data.questions import QuestionItem
 
-MAX_TOKENS = 35
 
+class BatchPreparation(Protocol):
+    """What is asked of a model's preprocessor."""
 
-class Tokenizer(Protocol):
-    """What is asked of a tokenizer; any of transformers' fast ones will do."""
+    def collate(self, items: Sequence[Any]) -> dict[str, Tensor]:
+        """Media of one kind as one batch."""
+        ...
 
-    def __call__(
-        self,
-        text: list[str],
-        /,
-        *,
-        padding: bool,
-        truncation: bool,
-        max_length: int,
-        return_tensors: str,
-    ) -> Mapping[str, Tensor]:
-        """Return at least `input_ids` and `attention_mask`, int64 (B, L)."""
+    def texts(self, texts: Sequence[str], role: Literal["caption", "question", "answer"]) -> Any:
+        """Token ids and mask of texts, by name."""
         ...
 
 
@@ -35,37 +29,59 @@ class RetrievalCollator:
     """Collate items of `RetrievalTrainSet`.
 
     Args:
-        tokenizer: turns captions into ids.
-        max_tokens: captions are cut to so many tokens; shorter batches are not padded to it.
+        preparation: the model's preprocessor.
     """
 
-    def __init__(self, tokenizer: Tokenizer, max_tokens: int = MAX_TOKENS) -> None:
-        self.tokenizer = tokenizer
-        self.max_tokens = max_tokens
+    def __init__(self, preparation: BatchPreparation) -> None:
+        self.preparation = preparation
 
-    def __call__(self, items: Sequence[RetrievalItem]) -> dict[str, Tensor]:
+    def __call__(self, items: Sequence[RetrievalItem]) -> dict[str, Any]:
         """Return one batch of b media with k captions each, B = b * k pairs.
 
         Returns:
-            pixel_values uint8 (b, 3, S, S), of videos (b, T, 3, S, S); input_ids and
-            attention_mask int64 (B, L), those of the first medium, of the second and so on, L the
-            longest caption's length; media_index int64 (B,); uniforms float32 (B, 2); augment_seed
-            int64 (b,).
+            media and texts as the model takes them, the captions of the first medium, of the
+            second and so on; media_index int64 (B,); uniforms float32 (B, 2); augment_seed int64
+            (b,).
         """
-        tokens = self.tokenizer(
-            [caption for item in items for caption in item["captions"]],
-            padding=True,
-            truncation=True,
-            max_length=self.max_tokens,
-            return_tensors="pt",
-        )
+        captions = [caption for item in items for caption in item["captions"]]
         return {
-            "pixel_values": torch.stack([item["pixel_values"] for item in items]),
-            "input_ids": tokens["input_ids"],
-            "attention_mask": tokens["attention_mask"],
+            "media": self.preparation.collate([item["media"] for item in items]),
+            "texts": self.preparation.texts(captions, "caption"),
             "media_index": torch.tensor(
                 [item["media_index"] for item in items for _ in item["captions"]]
             ),
             "uniforms": torch.from_numpy(np.concatenate([item["uniforms"] for item in items])),
+            "augment_seed": torch.tensor([item["augment_seed"] for item in items]),
+        }
+
+
+class QuestionCollator:
+    """Collate items of `QuestionTrainSet`.
+
+    Args:
+        preparation: the model's preprocessor.
+    """
+
+    def __init__(self, preparation: BatchPreparation) -> None:
+        self.preparation = preparation
+
+    def __call__(self, items: Sequence[QuestionItem]) -> dict[str, Any]:
+        """Return one batch of b media with B questions and S answers in all.
+
+        Returns:
+            media; questions, those about the first medium, about the second and so on;
+            question_counts int64 (b,); answers, likewise of the questions; answer_counts int64
+            (B,); answer_weights float32 (S,); augment_seed int64 (b,).
+        """
+        asked = [each for item in items for each in item["asked"]]
+        answers = [answer for each in asked for answer in each.answers]
+        weights = [weight for each in asked for weight in each.weights]
+        return {
+            "media": self.preparation.collate([item["media"] for item in items]),
+            "questions": self.preparation.texts([each.question for each in asked], "question"),
+            "question_counts": torch.tensor([len(item["asked"]) for item in items]),
+            "answers": self.preparation.texts(answers, "answer"),
+            "answer_counts": torch.tensor([len(each.answers) for each in asked]),
+            "answer_weights": torch.tensor(weights),
             "augment_seed": torch.tensor([item["augment_seed"] for item in items]),
         }

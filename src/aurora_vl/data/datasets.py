@@ -7,19 +7,16 @@ restarts and the order of batches change nothing.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Generic, Literal, TypedDict, TypeVar
+from typing import Any, Generic, Literal, TypedDict, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
-from aurora_vl.data.media import load_media
-from aurora_vl.data.records import CaptionedMedia, QuestionRecord
-from aurora_vl.data.text import CAPTION_WORDS, clean_caption
-from aurora_vl.data.transforms import ImageTransform
+from aurora_vl.data.media import MediaTransform, load_media
+from aurora_vl.data.records import CaptionedMedia
 from aurora_vl.errors import UserError
 
 Item = TypeVar("Item")
@@ -85,12 +82,12 @@ class TrainSet(Dataset[Item], Generic[Item]):
 class RetrievalItem(TypedDict):
     """A medium with k captions.
 
-    Keys: pixel_values uint8 (3, S, S), of a video (T, 3, S, S); captions, cleaned; media_index into
-    the records, for telling duplicates; uniforms float32 (k, 2) in [0, 1) for drawing each pair's
-    negatives; augment_seed >= 0.
+    Keys: media, what the transform made of it; captions as written; media_index into the records,
+    for telling duplicates; uniforms float32 (k, 2) in [0, 1) for drawing each pair's negatives;
+    augment_seed >= 0.
     """
 
-    pixel_values: Tensor
+    media: Any
     captions: list[str]
     media_index: int
     uniforms: np.ndarray
@@ -102,11 +99,10 @@ class RetrievalTrainSet(TrainSet[RetrievalItem]):
 
     Args:
         records: the training split; a record without captions gives no item.
-        transform: crop, size and number of frames.
+        transform: makes an item of a decoded medium.
         seed: of the run.
         captions_per_item: 1 gives an item for each (medium, caption) pair, as BLIP trains on COCO;
             with more, an item that has too few is filled with the medium's first ones.
-        max_words: captions are cut to so many words.
         on_error: as in `TrainSet`.
 
     Raises:
@@ -116,17 +112,15 @@ class RetrievalTrainSet(TrainSet[RetrievalItem]):
     def __init__(
         self,
         records: Sequence[CaptionedMedia],
-        transform: ImageTransform,
+        transform: MediaTransform,
         *,
         seed: int,
         captions_per_item: int = 1,
-        max_words: int = CAPTION_WORDS,
         on_error: OnError = "stop",
     ) -> None:
         self.records = records
         self.transform = transform
         self.captions_per_item = captions_per_item
-        self.max_words = max_words
         # Each item's medium, and the first of its captions.
         self._items = [
             (media, first)
@@ -152,59 +146,35 @@ class RetrievalTrainSet(TrainSet[RetrievalItem]):
         record = self.records[media_index]
         chosen = [(first + n) % len(record.captions) for n in range(self.captions_per_item)]
         return RetrievalItem(
-            pixel_values=load_media(record, self.transform, rng),
-            captions=[clean_caption(record.captions[n], self.max_words) for n in chosen],
+            media=load_media(record, self.transform, rng),
+            captions=[record.captions[n] for n in chosen],
             media_index=media_index,
             uniforms=uniforms,
             augment_seed=augment_seed,
         )
 
 
-class MediaSet(Dataset[Tensor]):
-    """The media of records without their texts, for evaluation.
-
-    Item i is uint8 (3, S, S), of a video (T, 3, S, S). Nothing is skipped: a damaged file raises.
-
-    Args:
-        records: in the order wanted; one item each.
-        transform: without a random crop, or the crop is left out.
-    """
-
-    def __init__(
-        self, records: Sequence[CaptionedMedia | QuestionRecord], transform: ImageTransform
-    ) -> None:
-        self.records = records
-        self.transform = transform
-
-    def __len__(self) -> int:
-        """Count the media."""
-        return len(self.records)
-
-    def __getitem__(self, index: int) -> Tensor:
-        """Load medium `index`."""
-        return load_media(self.records[index], self.transform)
-
-
-def caption_table(
-    records: Sequence[CaptionedMedia], max_words: int = CAPTION_WORDS
-) -> tuple[list[str], np.ndarray]:
-    """List all captions of a split, cleaned, with the medium each belongs to.
+def caption_table(records: Sequence[CaptionedMedia]) -> tuple[list[str], np.ndarray]:
+    """List all captions of a split with the medium each belongs to.
 
     Returns:
         texts, and owners int64 (number of texts,): indices into `records`, ascending.
     """
-    texts = [clean_caption(text, max_words) for record in records for text in record.captions]
+    texts = [text for record in records for text in record.captions]
     counts = [len(record.captions) for record in records]
     return texts, np.repeat(np.arange(len(records), dtype=np.int64), counts)
 
 
-def shared_captions(records: Sequence[CaptionedMedia], max_words: int) -> tuple[int, int]:
+def shared_captions(
+    records: Sequence[CaptionedMedia], clean: Callable[[str], str]
+) -> tuple[int, int]:
     """Count the captions of a split whose cleaned text stands with several media, and all."""
-    texts, owners = caption_table(records, max_words)
+    texts, owners = caption_table(records)
     media: dict[str, set[int]] = {}
-    for text, owner in zip(texts, owners.tolist()):
+    cleaned = [clean(text) for text in texts]
+    for text, owner in zip(cleaned, owners.tolist()):
         media.setdefault(text, set()).add(owner)
-    return sum(len(media[text]) > 1 for text in texts), len(texts)
+    return sum(len(media[text]) > 1 for text in cleaned), len(texts)
 
 
 def item_rng(seed: int, epoch: int, item: int, attempt: int = 0) -> np.random.Generator:

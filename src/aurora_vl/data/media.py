@@ -11,22 +11,29 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from aurora_vl.data.images import open_picture
 from aurora_vl.data.names import Names
 from aurora_vl.data.paths import VIDEO_ENDINGS
-from aurora_vl.data.records import CaptionedMedia, MediaKind, QuestionRecord, R, Record, Splits
+from aurora_vl.data.records import (
+    CaptionedMedia,
+    MediaKind,
+    QuestionRecord,
+    R,
+    Record,
+    Splits,
+    window_of,
+)
 from aurora_vl.data.threads import mapped
-from aurora_vl.data.transforms import ImageTransform
 from aurora_vl.data.video import iter_frames
 from aurora_vl.errors import MediaError, UserError
 
 __all__ = [
+    "MediaTransform",
     "did_you_mean",
     "kind_of_file",
     "load_media",
@@ -40,6 +47,20 @@ __all__ = [
 _STAT_THREADS = 16  # looking for files waits on the disk or the network, not on the processor
 
 
+class MediaTransform(Protocol):
+    """What makes a model's item of decoded pictures, such as `transforms.ImageTransform`."""
+
+    frames: int
+
+    def image(self, picture: Image.Image, rng: np.random.Generator | None = None) -> Any:
+        """An item of one RGB picture."""
+        ...
+
+    def video(self, frames: Iterable[Image.Image], rng: np.random.Generator | None = None) -> Any:
+        """An item of a video's RGB frames."""
+        ...
+
+
 @contextmanager
 def _listed() -> Iterator[None]:
     """Add what can be done about a file of a data set, of which its decoder does not know."""
@@ -50,31 +71,21 @@ def _listed() -> Iterator[None]:
 
 
 def load_media(
-    record: Record, transform: ImageTransform, rng: np.random.Generator | None = None
-) -> Tensor:
+    record: Record, transform: MediaTransform, rng: np.random.Generator | None = None
+) -> Any:
     """Decode and transform a record's medium.
 
     Args:
         record: what to load; its path, kind and window are read.
-        transform: crop, size and number of frames.
+        transform: makes the item; says how many frames are taken.
         rng: source of the random crop and of the frames' random moments; None for neither.
-
-    Returns:
-        uint8 (3, S, S) of a picture, (T, 3, S, S) of a video.
 
     Raises:
         MediaError: the file is absent or damaged.
     """
     if record.kind == "image":
-        return transform(open_picture(record.path), rng)
-    frames: list[Tensor] = []
-    last = box = None
-    for picture in _frames(record, transform.frames, rng):
-        if last is None:
-            box = transform.draw(picture.width, picture.height, rng)  # one for all frames
-        frames.append(frames[-1] if picture is last else transform.apply(picture, box))
-        last = picture
-    return torch.stack(frames)
+        return transform.image(open_picture(record.path), rng)
+    return transform.video(_frames(record, transform.frames, rng), rng)
 
 
 def kind_of_file(path: Path) -> MediaKind:
@@ -148,8 +159,7 @@ def require_kind(splits: Splits[R], kind: MediaKind) -> None:
 
 
 def _frames(record: Record, frames: int, rng: np.random.Generator | None) -> Iterator[Image.Image]:
-    window = record.window if isinstance(record, CaptionedMedia) else None
-    return iter_frames(record.path, frames, rng=rng, window=window)
+    return iter_frames(record.path, frames, rng=rng, window=window_of(record))
 
 
 def _is_file(path: str) -> bool:

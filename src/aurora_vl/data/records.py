@@ -63,6 +63,13 @@ class QuestionRecord:
 
 
 Record = CaptionedMedia | QuestionRecord
+
+
+def window_of(record: Record) -> Window | None:
+    """The part of a video that a record is about; None for all of it."""
+    return record.window if isinstance(record, CaptionedMedia) else None
+
+
 R = TypeVar("R", CaptionedMedia, QuestionRecord)
 
 

@@ -1,9 +1,11 @@
-"""BLIP's cleaning of captions and questions, as its released data sets do it.
+"""Plain forms of texts: what counts as blank, as a word, as the same text.
 
-The rules are part of the benchmarks: who trains on cleaned text must ask with cleaned text.
+Also how many words of a text the benchmarks keep by custom.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 CAPTION_WORDS = 30
 VIDEO_CAPTION_WORDS = 40
@@ -14,35 +16,22 @@ _AS_SPACE = str.maketrans(REMOVED, " " * len(REMOVED))
 _DELETED = str.maketrans("", "", REMOVED)
 
 
-def clean_caption(text: str, max_words: int = CAPTION_WORDS) -> str:
-    """Return a caption in lower case, `.!"()*#:;~` turned to spaces, squeezed and cut.
+def simplified(text: str, *, punctuation: Literal["", " "] = " ") -> str:
+    """A text in lower case with single blanks, without `.!"()*#:;~`.
 
     Args:
-        text: the caption as written.
-        max_words: how many words are kept; 30 for pictures, 40 for videos.
+        text: as written.
+        punctuation: what takes the place of each of these characters: a blank or nothing.
     """
-    return _squeeze(text.lower().translate(_AS_SPACE), max_words)
-
-
-def clean_question(text: str, max_words: int = QUESTION_WORDS) -> str:
-    """Return a question in lower case, `.!"()*#:;~` deleted, squeezed and cut.
-
-    Args:
-        text: the question as written; its question mark stays.
-        max_words: how many words are kept.
-    """
-    return _squeeze(text.lower().translate(_DELETED), max_words)
+    table = _AS_SPACE if punctuation else _DELETED
+    return " ".join(text.lower().translate(table).split())
 
 
 def is_blank(text: str) -> bool:
-    """Say whether cleaning would leave nothing of a text."""
+    """Say whether a text is nothing but blanks and punctuation."""
     return not text.translate(_AS_SPACE).strip()
 
 
 def count_words(text: str) -> int:
-    """Count the words a text has after cleaning and before it is cut."""
+    """Count the words of a text, punctuation aside."""
     return len(text.translate(_AS_SPACE).split())
-
-
-def _squeeze(text: str, max_words: int) -> str:
-    return " ".join(text.split()[:max_words])

@@ -7,6 +7,7 @@ device); scaling, augmentation (`augment.py`) and normalisation happen once per 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -17,17 +18,12 @@ from aurora_vl.data.augment import Augment
 from aurora_vl.errors import UserError
 
 __all__ = [
-    "IMAGE_MEAN",
-    "IMAGE_STD",
     "Augment",
     "Box",
     "ImageTransform",
     "draw_crop",
     "to_model_input",
 ]
-
-IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
-IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 
 Box = tuple[int, int, int, int]
 """Left, upper, right, lower, in pixels."""
@@ -43,7 +39,7 @@ class ImageTransform:
         size: side of the square, in pixels.
         crop_scale: smallest and largest share of the picture's area that a random crop keeps, as
             (0.5, 1.0); None takes the whole picture, as evaluation does.
-        frames: how many frames are taken of a video; all get the same crop.
+        frames: how many frames are taken of a video.
 
     Raises:
         UserError: a size or a number of frames below 1 or a scale that is not 0 < low <= high <= 1.
@@ -80,9 +76,25 @@ class ImageTransform:
         pixels = torch.from_numpy(np.array(small, dtype=np.uint8))  # (S, S, 3)
         return pixels.permute(2, 0, 1).contiguous()
 
-    def __call__(self, image: Image.Image, rng: np.random.Generator | None = None) -> Tensor:
+    def image(self, picture: Image.Image, rng: np.random.Generator | None = None) -> Tensor:
         """Transform one RGB picture: uint8 (3, S, S)."""
-        return self.apply(image, self.draw(image.width, image.height, rng))
+        return self.apply(picture, self.draw(picture.width, picture.height, rng))
+
+    def video(
+        self, frames: Iterable[Image.Image], rng: np.random.Generator | None = None
+    ) -> Tensor:
+        """Transform a video's RGB frames, which share one crop: uint8 (T, 3, S, S).
+
+        A frame that comes several times behind itself is transformed once.
+        """
+        done: list[Tensor] = []
+        last = box = None
+        for picture in frames:
+            if last is None:
+                box = self.draw(picture.width, picture.height, rng)
+            done.append(done[-1] if picture is last else self.apply(picture, box))
+            last = picture
+        return torch.stack(done)
 
 
 def draw_crop(width: int, height: int, scale: tuple[float, float], rng: np.random.Generator) -> Box:
@@ -113,6 +125,9 @@ def draw_crop(width: int, height: int, scale: tuple[float, float], rng: np.rando
 
 def to_model_input(
     pixels: Tensor,
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
     augment: Augment | None = None,
     seeds: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
@@ -121,6 +136,7 @@ def to_model_input(
 
     Args:
         pixels: uint8 (B, 3, S, S), or (B, T, 3, S, S) for videos.
+        mean, std: of the three channels, as the model was trained with.
         augment: applied between scaling to [0, 1] and normalisation; training only.
         seeds: int64 (B,), one per item; needed with `augment`.
         dtype: of the result; the arithmetic before is float32.
@@ -137,8 +153,8 @@ def to_model_input(
             raise ValueError("augment needs the items' seeds")
         unit = augment(unit, seeds)
     # Without waiting for a GPU to finish what it was given before.
-    mean, std = (
+    centre, scale = (
         torch.tensor(values).view(3, 1, 1).to(unit.device, non_blocking=True)
-        for values in (IMAGE_MEAN, IMAGE_STD)
+        for values in (mean, std)
     )
-    return ((unit - mean) / std).to(dtype)
+    return ((unit - centre) / scale).to(dtype)

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
-from transformers import BlipImageProcessorPil
 
-from aurora_vl.backbones.blip.loading import THEIR_CLASSES, Task, load, load_tokenizer
-from aurora_vl.data.transforms import IMAGE_MEAN, IMAGE_STD
+from aurora_vl.backbones.base import Task
+from aurora_vl.backbones.families import family_by_name, load
 from aurora_vl.errors import UserError
 from aurora_vl.inference.loading import attach_adapter
-from aurora_vl.inference.settings import trained_at
+from aurora_vl.inference.settings import read_settings, write_settings
 from aurora_vl.tuner.lora_export import LoraSummary, read_adapter, refuse_gates, write_lora
 from aurora_vl.utils.atomic import whole_folder
+
+_ASKING = ("vqa", "video-qa")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +31,13 @@ class MergedSummary:
         backbone: whose weights the adapter was merged into.
         their_class: the class of transformers that loads the folder.
         image_size: pixels along a side.
-        numbers: numbers of the model.
+        parameters: of the model.
     """
 
     backbone: str
     their_class: str
     image_size: int
-    numbers: int
+    parameters: int
 
 
 def export_lora(
@@ -50,7 +51,7 @@ def export_lora(
         backbone: what to record as the base model instead of the name in the adapter.
 
     Returns:
-        What was written, and the model it is for, as `modeling.load.load` names it.
+        What was written, and the model it is for, as `aurora_vl.load` names it.
 
     Raises:
         UserError: the adapter is none, or has query gates, or `out` holds something.
@@ -87,16 +88,15 @@ def export_merged(
         )
     task = _task(files.config)
     with whole_folder(out) as staging:
-        size = image_size or trained_at(adapter).image_size
+        settings = read_settings(adapter)
+        size = image_size or settings.image_size
+        family = family_by_name(name)
         model = _merged(load(name, task=task, image_size=size), adapter, name)
-        model.save_pretrained(staging)
-        model.config.architectures = [THEIR_CLASSES[task]]  # after saving put ours there
-        model.config.save_pretrained(staging)
-        load_tokenizer(name).save_pretrained(staging)
-        side = model.config.vision_config.image_size
-        _preprocessing(side).save_pretrained(staging)
-    numbers = sum(parameter.numel() for parameter in model.parameters())
-    return MergedSummary(name, THEIR_CLASSES[task], side, numbers)
+        their_class = family.save_merged(model, task, name, staging)
+        write_settings(staging, settings.model_copy(update={"image_size": size}))
+        side = family.image_size(model.config)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return MergedSummary(name, their_class, side, parameters)
 
 
 def _merged(backbone: Any, adapter: Path, name: str) -> Any:
@@ -110,15 +110,10 @@ def _merged(backbone: Any, adapter: Path, name: str) -> Any:
 
 def _task(config: Mapping[str, Any]) -> Task:
     """What the adapter is for, by the class it was trained on or the maps it adapts."""
-    trained_on = (config.get("auto_mapping") or {}).get("base_model_class")
+    usage = config.get("usage") or {}
+    if usage.get("task"):
+        return "vqa" if usage["task"] in _ASKING else "retrieval"
+    trained_on = (config.get("auto_mapping") or {}).get("base_model_class") or ""
     maps = config.get("target_blocks") or {}
-    asks = trained_on == THEIR_CLASSES["vqa"] or any(m.startswith("text_decoder.") for m in maps)
+    asks = "QuestionAnswering" in trained_on or any(m.startswith("text_decoder.") for m in maps)
     return "vqa" if asks else "retrieval"
-
-
-def _preprocessing(size: int) -> BlipImageProcessorPil:
-    return BlipImageProcessorPil(
-        size={"height": size, "width": size},
-        image_mean=list(IMAGE_MEAN),
-        image_std=list(IMAGE_STD),
-    )

@@ -27,12 +27,6 @@ from aurora_vl.methods.bottleneck import BottleneckConfig, BottleneckPeftType
 from aurora_vl.tuner.config import AuroraConfig, AuroraPeftType
 
 _BOTTLENECK = BottleneckPeftType.BOTTLENECK.value
-_NORMS = ["layer_norm1", "layer_norm2", "post_layernorm", "LayerNorm"]
-_SECOND_OF_MLP = r".*\.fc2|.*\.layer\.\d+\.output\.dense"
-_ALL_MAPS = (
-    r"(vision_model|text_encoder|text_decoder\.bert)\..*\."
-    r"(qkv|projection|fc1|fc2|query|key|value|dense)"
-)
 
 
 def _aurora(on: Request) -> PeftConfig:
@@ -55,7 +49,7 @@ def _lokr(on: Request) -> PeftConfig:
 
 def _ia3(on: Request) -> PeftConfig:
     """Scales of outputs, and of what the second map of an MLP reads."""
-    return on.config(IA3Config, feedforward_modules=_SECOND_OF_MLP)
+    return on.config(IA3Config, feedforward_modules=on.modules.second_of_mlp)
 
 
 def _vera(on: Request) -> PeftConfig:
@@ -100,12 +94,12 @@ def _c3a(on: Request) -> PeftConfig:
 
 
 def _ln_tuning(on: Request) -> PeftConfig:
-    return on.config(LNTuningConfig, target_modules=_NORMS)
+    return on.config(LNTuningConfig, target_modules=list(on.modules.norms))
 
 
 def _bitfit(on: Request) -> PeftConfig:
     """The bias of every linear map of the encoders and the decoder."""
-    return on.config(BeftConfig, target_modules=_ALL_MAPS)
+    return on.config(BeftConfig, target_modules=on.modules.all_maps)
 
 
 def _bottleneck(on: Request) -> PeftConfig:

@@ -11,6 +11,7 @@ from peft import LoraConfig, PeftConfig
 from peft.tuners.tuners_utils import _maybe_include_all_linear_layers, check_target_module_exists
 from torch import nn
 
+from aurora_vl.backbones.base import ModuleNames
 from aurora_vl.errors import UserError
 from aurora_vl.objectives.presets import Switches
 from aurora_vl.tuner.targets import DEFAULT_TARGETS
@@ -29,6 +30,7 @@ class Request:
         switches: Aurora's.
         heads: modules that are trained whole and saved with the adapter.
         seed: of fixed random projections.
+        modules: names in the family's models, for methods that act elsewhere than ours.
     """
 
     method: str
@@ -39,12 +41,14 @@ class Request:
     switches: Switches
     heads: Sequence[str]
     seed: int
+    modules: ModuleNames
 
     @property
     def targets(self) -> list[str] | str:
         """The maps that Aurora adapts in this backbone, those of `options` if given."""
         given: list[str] | str | None = self.options.get("target_modules")
-        return DEFAULT_TARGETS["blip"] if given is None else given
+        backbone: Any = self.backbone
+        return DEFAULT_TARGETS[backbone.config.model_type] if given is None else given
 
     def divisor(self, limit: int) -> int:
         """The largest number up to `limit` that divides both sizes of every targeted map."""

@@ -14,11 +14,10 @@ from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import safe_open
 from torch import nn
 
-from aurora_vl.backbones.blip.modeling import HEADS
+from aurora_vl.backbones.families import family_of_model
 
 ADAPTER_PREFIXES = tuple(sorted(set(PEFT_TYPE_TO_PREFIX_MAPPING.values())))
 """What the names of adapters' own parameters begin with."""
-_TEMPERATURE = "temperature"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +50,7 @@ def count_parameters(model: nn.Module) -> ParameterCount:
     The frozen originals that PEFT keeps beside trained heads and norms are not in use and not
     counted.
     """
+    heads = family_of_model(model).heads
     counts = dict.fromkeys(("factors", "gates", "heads", "backbone"), 0)
     total = 0
     replaced = tuple(
@@ -61,7 +61,7 @@ def count_parameters(model: nn.Module) -> ParameterCount:
             continue
         total += parameter.numel()
         if parameter.requires_grad:
-            counts[part_of(name)] += parameter.numel()
+            counts[part_of(name, heads)] += parameter.numel()
     return ParameterCount(**counts, total=total)
 
 
@@ -74,10 +74,11 @@ def count_saved(folder: Path | None, model: nn.Module) -> ParameterCount:
     """
     counts = dict.fromkeys(("factors", "gates", "heads", "backbone"), 0)
     whole = model.peft_config["default"].modules_to_save if isinstance(model, PeftModel) else None
+    names = (*family_of_model(model).heads, *(whole or ()))
     for file in _weights(folder) if folder else ():
         with safe_open(file, "pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 (no mapping)
-                counts[part_of(name, whole or ())] += math.prod(tensors.get_slice(name).get_shape())
+                counts[part_of(name, names)] += math.prod(tensors.get_slice(name).get_shape())
     return ParameterCount(**counts, total=count_parameters(model).total)
 
 
@@ -90,17 +91,18 @@ def _weights(folder: Path) -> list[Path]:
     return []
 
 
-def part_of(name: str, saved_whole: Sequence[str] = ()) -> str:
+def part_of(name: str, heads: Sequence[str]) -> str:
     """The part of `ParameterCount` that a trained parameter belongs to, by its name.
 
     Args:
         name: in the model, or in an adapter's file.
-        saved_whole: the adapter's `modules_to_save`, which names in its file do not tell.
+        heads: names of the family's heads and of the adapter's `modules_to_save`, which names in
+            its file do not tell.
     """
     parts = name.split(".")
     if any(part.startswith("aurora_gate") for part in parts):
         return "gates"
     if any(part.startswith(ADAPTER_PREFIXES) for part in parts):
         return "factors"
-    heads = ("modules_to_save", *HEADS, _TEMPERATURE, *saved_whole)
-    return "heads" if any(f".{head}." in f".{name}." for head in heads) else "backbone"
+    trained_whole = ("modules_to_save", *heads)
+    return "heads" if any(f".{head}." in f".{name}." for head in trained_whole) else "backbone"

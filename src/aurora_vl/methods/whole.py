@@ -9,13 +9,12 @@ from peft import LoraConfig, PeftConfig
 from aurora_vl.methods.base import Method, Request
 
 _NOWHERE = "dummy-target-modules"  # PEFT's word for an adapter of `modules_to_save` alone
-_BEFORE_VOCABULARY = "transform"  # text_decoder.cls.predictions.transform
 
 
 def _linear(asked: Request) -> PeftConfig:
     """The task's heads; in question answering, which has none, the map before the vocabulary."""
     if not asked.heads:
-        asked = replace(asked, heads=[_BEFORE_VOCABULARY])
+        asked = replace(asked, heads=[asked.modules.before_vocabulary or _NOWHERE])
     return asked.config(LoraConfig, target_modules=_NOWHERE)
 
 

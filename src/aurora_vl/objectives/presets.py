@@ -14,8 +14,9 @@ from torch import nn
 
 from aurora_vl.errors import UserError
 from aurora_vl.objectives.answering import AnsweringSettings
+from aurora_vl.objectives.matching import ContextEnhancement
 from aurora_vl.objectives.momentum import shared_factors
-from aurora_vl.objectives.retrieval import ContextEnhancement, RetrievalSettings
+from aurora_vl.objectives.retrieval import RetrievalSettings
 
 Variant = Literal["mended", "released"]
 AURORA_SWITCHES = (
@@ -37,7 +38,8 @@ class Switches:
         float32_targets, count_empty_slots, warm_momentum, frame_aware: as in `RetrievalSettings`.
         train_text_proj: the text projection is a trained head.
         train_temperature: so is the temperature.
-        label_smoothing, divide_by_frames: as in `AnsweringSettings`.
+        label_smoothing: as in `AnsweringSettings`.
+        divide_by_frames: a video's loss is divided by its number of frames too.
         attend_padding: generation looks at the question's padding.
         frame_aware_evaluation: re-ranking scales the keys of videos as training does.
     """
@@ -68,11 +70,6 @@ class Switches:
         """The arguments of `AuroraConfig` among them."""
         return {name: getattr(self, name) for name in AURORA_SWITCHES}
 
-    def heads(self) -> list[str]:
-        """Modules of the retrieval backbone that are trained whole."""
-        optional = {"text_proj": self.train_text_proj, "temperature": self.train_temperature}
-        return ["vision_proj", "itm_head", *(name for name, on in optional.items() if on)]
-
     def retrieval(self, model: nn.Module, **constants: Any) -> RetrievalSettings:
         """Settings of the retrieval losses.
 
@@ -90,9 +87,9 @@ class Switches:
             **constants,
         )
 
-    def answering(self) -> AnsweringSettings:
-        """Settings of the question answering loss."""
-        return AnsweringSettings(self.label_smoothing, self.divide_by_frames)
+    def answering(self, frames: int = 1) -> AnsweringSettings:
+        """Settings of the question answering loss; `frames` of each medium."""
+        return AnsweringSettings(self.label_smoothing, frames if self.divide_by_frames else 1)
 
 
 _VARIANTS: dict[str, Switches] = {

@@ -9,23 +9,32 @@ global, so that W processes with B pairs each compute what one computes with W *
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
-from peft import PeftModel
 from torch import Tensor, nn
 
-from aurora_vl.backbones.blip.frame_attention import frame_key_scale
-from aurora_vl.backbones.blip.modeling import BlipForRetrieval, RetrievalOutput, TextRun
+from aurora_vl.backbones.base import (
+    DualEncoder,
+    MediaEncoding,
+    MediaInputs,
+    TextEncoding,
+    TextInputs,
+)
 from aurora_vl.errors import UserError
+from aurora_vl.objectives.matching import (
+    NO_ITEM,
+    ContextEnhancement,
+    Negatives,
+    draw,
+    matching_loss,
+    mean_over_processes,
+)
 from aurora_vl.objectives.momentum import MomentumCopy
-from aurora_vl.utils.distributed import gather, gather_with_gradient, rank, world_size
-
-ContextEnhancement = Literal["off", "released", "symmetric", "adaptive"]
-_NO_ITEM = -100  # the id of a queue slot that holds nothing yet, and of a pair that does not count
-_CONTEXT_SHARE = 0.1
+from aurora_vl.utils.distributed import gather
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +73,12 @@ class RetrievalSettings:
 
 
 class RetrievalTask(nn.Module):
-    """A retrieval model with its momentum copy and feature queue.
+    """A retrieval model with its losses, momentum copy and feature queue.
+
+    A family without a matcher trains with the contrastive part alone.
 
     Args:
-        model: a `BlipForRetrieval`, or a PEFT model around one.
+        encoder: the model behind the seam; it may have an adapter.
         settings: constants of the losses.
     """
 
@@ -77,36 +88,31 @@ class RetrievalTask(nn.Module):
     pointer: Tensor
     steps: Tensor
 
-    def __init__(self, model: nn.Module, settings: RetrievalSettings) -> None:
+    def __init__(self, encoder: DualEncoder, settings: RetrievalSettings) -> None:
         super().__init__()
-        self.model = model
+        self.model = encoder.model
+        self.encoder = encoder
         self.settings = settings
         self.momentum = (
             None
             if settings.momentum is None
-            else MomentumCopy(model, settings.momentum, settings.live, warm=settings.warm_momentum)
+            else MomentumCopy(
+                self.model, settings.momentum, settings.live, warm=settings.warm_momentum
+            )
         )
-        weight = next(self.backbone.vision_proj.parameters())
-        empty = torch.zeros(
-            settings.queue, weight.shape[0], dtype=weight.dtype, device=weight.device
-        )
+        weight = next(self.model.parameters())
+        empty = torch.zeros(settings.queue, encoder.width, dtype=weight.dtype, device=weight.device)
         self.register_buffer("image_queue", empty)  # (Q, D)
         self.register_buffer("text_queue", empty.clone())
-        missing = torch.full((settings.queue,), _NO_ITEM, device=weight.device)
+        missing = torch.full((settings.queue,), NO_ITEM, device=weight.device)
         self.register_buffer("index_queue", missing)
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long, device=weight.device))
         self.register_buffer("steps", torch.zeros((), dtype=torch.long, device=weight.device))
 
-    @property
-    def backbone(self) -> BlipForRetrieval:
-        """The backbone, with the adapter's layers in it."""
-        return backbone_of(self.model)
-
     def forward(
         self,
-        pixel_values: Tensor,
-        input_ids: Tensor,
-        attention_mask: Tensor,
+        media: MediaInputs,
+        texts: TextInputs,
         media_index: Tensor,
         uniforms: Tensor | None = None,
         counted_media: int | None = None,
@@ -114,10 +120,8 @@ class RetrievalTask(nn.Module):
         """The losses of one batch of pairs.
 
         Args:
-            pixel_values: (b, 3, H, W) normalised pictures or (b, T, 3, H, W) videos; each is
-                encoded once for its B / b captions.
-            input_ids, attention_mask: (B, L) captions, those of the first medium, of the second and
-                so on.
+            media: b pictures or videos; each is encoded once for its B / b captions.
+            texts: B captions, those of the first medium, of the second and so on.
             media_index: (B,) integers; pairs of the same picture are never each other's negatives.
             uniforms: (B, 2) numbers in [0, 1) that draw each pair's negative image and negative
                 text; None takes the most similar ones.
@@ -126,43 +130,54 @@ class RetrievalTask(nn.Module):
                 for all; to be given on all processes or none.
 
         Returns:
-            scalars `loss`, `loss_itc`, `loss_itm`.
+            scalars `loss` and its parts, `loss_itc` and, where there is a matcher, `loss_itm`.
         """
+        seen, told = self.encoder.encode_pairs(media, texts)
+        together = len(told.features) // len(seen.features)  # pairs of one medium stand together
         if counted_media is not None:
-            together = len(media_index) // len(pixel_values)
             media_index = media_index.clone()
-            media_index[counted_media * together :] = _NO_ITEM
-        live = _by_pair(
-            self.model(
-                pixel_values=pixel_values, input_ids=input_ids, attention_mask=attention_mask
-            )
-        )
+            media_index[counted_media * together :] = NO_ITEM
+        live = _by_pair(seen, together)
         every_index = gather(media_index)
         contrastive = self._contrastive(
-            live.image_features,
-            live.text_features,
-            *self._targets(live, pixel_values, input_ids, attention_mask),
+            live.features,
+            told.features,
+            *self._targets(live, told, together, media, texts),
             media_index,
             every_index,
             filled=counted_media is not None,
         )
-        images, texts, valid = self._negatives(live, media_index, every_index, uniforms)
-        counted = _counted(media_index), _counted(every_index)
-        matching = self._matching(live, input_ids, attention_mask, images, texts, valid, *counted)
+        if self.encoder.matcher is None:
+            return {"loss": contrastive, "loss_itc": contrastive}
+        negatives = self._negatives(live, told, media_index, every_index, uniforms)
+        matching = matching_loss(
+            self.encoder.matcher,
+            live,
+            told,
+            texts,
+            negatives,
+            counted=(media_index != NO_ITEM, every_index != NO_ITEM),
+            ice=self.settings.ice if self.training else "off",
+            frame_aware=self.settings.frame_aware,
+        )
         return {"loss": contrastive + matching, "loss_itc": contrastive, "loss_itm": matching}
 
     def _targets(
-        self, live: RetrievalOutput, pixel_values: Tensor, ids: Tensor, mask: Tensor
+        self,
+        live: MediaEncoding,
+        told: TextEncoding,
+        together: int,
+        media: MediaInputs,
+        texts: TextInputs,
     ) -> tuple[Tensor, Tensor]:
         """Momentum features of the own rows, image and text; updates the moving average."""
         if self.momentum is None:
-            return live.image_features.detach(), live.text_features.detach()
+            return live.features.detach(), told.features.detach()
         if self.training:
             self.momentum.update(self.model)
-        averaged = _by_pair(
-            self.momentum.call(self.model, pixel_values, ids, mask, features_only=True)
-        )
-        return averaged.image_features, averaged.text_features
+        call = partial(self.momentum.call, self.model)
+        seen_m, told_m = self.encoder.encode_pairs(media, texts, features_only=True, call=call)
+        return _by_pair(seen_m, together).features, told_m.features
 
     def _contrastive(
         self,
@@ -176,12 +191,12 @@ class RetrievalTask(nn.Module):
         filled: bool,
     ) -> Tensor:
         """ITC of the own rows against all processes' momentum features and the queue."""
-        given = (image, text, self.backbone.temperature.weight)
-        image, text, temperature = (_leaf(tensor) for tensor in given)
+        given = (image, text, *self.encoder.logit_scale())
+        image, text, *scale = (_leaf(tensor) for tensor in given)
         images = torch.cat([gather(image_m), self.image_queue])  # (G + Q, D)
         texts = torch.cat([gather(text_m), self.text_queue])
         indices = torch.cat([every_index, self.index_queue])
-        absent = indices == _NO_ITEM
+        absent = indices == NO_ITEM
         if self.settings.count_empty_slots:
             absent[len(every_index) :] = False
         same = index[:, None] == indices[None]  # (B, G + Q)
@@ -190,7 +205,7 @@ class RetrievalTask(nn.Module):
         alpha = self.settings.alpha * self._ramp(image.dtype)
 
         def logits(queries: Tensor, candidates: Tensor) -> Tensor:
-            scores = queries @ candidates.T / temperature
+            scores = self.encoder.logits(queries, candidates, scale)
             # finite, since a target of 0 times a logarithm of -inf would be no number
             return scores.masked_fill(absent, torch.finfo(scores.dtype).min / 2)
 
@@ -198,13 +213,17 @@ class RetrievalTask(nn.Module):
         soft_t2i = logits(text_m, images).detach().softmax(1)
         i2t = F.log_softmax(logits(image, texts), dim=1)
         t2i = F.log_softmax(logits(text, images), dim=1)
-        counted = _counted(index).to(i2t.dtype)
-        loss_i2t = -_mean((i2t * (alpha * soft_i2t + (1 - alpha) * hard)).sum(1), counted)
-        loss_t2i = -_mean((t2i * (alpha * soft_t2i + (1 - alpha) * hard)).sum(1), counted)
+        counted = (index != NO_ITEM).to(i2t.dtype)
+        loss_i2t = -mean_over_processes(
+            (i2t * (alpha * soft_i2t + (1 - alpha) * hard)).sum(1), counted
+        )
+        loss_t2i = -mean_over_processes(
+            (t2i * (alpha * soft_t2i + (1 - alpha) * hard)).sum(1), counted
+        )
         if self.training:
             fresh = len(every_index)
             self._enqueue(images[:fresh], texts[:fresh], every_index, filled=filled)
-        return _settled((loss_i2t + loss_t2i) / 2, given, (image, text, temperature))
+        return _settled((loss_i2t + loss_t2i) / 2, given, (image, text, *scale))
 
     def _ramp(self, dtype: torch.dtype) -> Tensor:
         """Share of alpha in force, growing over the first `ramp_steps`; counts training steps."""
@@ -221,7 +240,7 @@ class RetrievalTask(nn.Module):
         if size == 0:
             return
         if filled:
-            counted = _counted(index)
+            counted = index != NO_ITEM
             image, text, index = image[counted], text[counted], index[counted]
         kept = min(len(index), size)
         slots = (self.pointer + torch.arange(kept, device=index.device)) % size
@@ -232,129 +251,34 @@ class RetrievalTask(nn.Module):
 
     @torch.no_grad()
     def _negatives(
-        self, live: RetrievalOutput, index: Tensor, every_index: Tensor, uniforms: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows (B,) of all processes: a negative image for each text, a negative text for each
-        image; and (B,) whether the pair has any negative at all."""
-        temperature = self.backbone.temperature.weight
-        excluded = (index[:, None] == every_index[None]) | ~_counted(every_index)  # (B, G)
+        self,
+        live: MediaEncoding,
+        told: TextEncoding,
+        index: Tensor,
+        every_index: Tensor,
+        uniforms: Tensor | None,
+    ) -> Negatives:
+        """A negative image for each text and a negative text for each image, of all processes."""
+        excluded = (index[:, None] == every_index[None]) | (every_index == NO_ITEM)  # (B, G)
         valid = ~excluded.all(1)
         excluded = excluded & valid[:, None]  # keeps the softmax of a row without negatives finite
-        t2i = live.text_features @ gather(live.image_features).T / temperature
-        i2t = live.image_features @ gather(live.text_features).T / temperature
+        scale = self.encoder.logit_scale()
+        t2i = self.encoder.logits(told.features, gather(live.features), scale)
+        i2t = self.encoder.logits(live.features, gather(told.features), scale)
         columns = (None, None) if uniforms is None else uniforms.unbind(1)
-        images = _draw(t2i.masked_fill(excluded, -torch.inf), columns[0])
-        texts = _draw(i2t.masked_fill(excluded, -torch.inf), columns[1])
-        return images, texts, valid
-
-    def _matching(
-        self,
-        live: RetrievalOutput,
-        ids: Tensor,
-        mask: Tensor,
-        images: Tensor,
-        texts: Tensor,
-        valid: Tensor,
-        counted: Tensor,
-        every_counted: Tensor,
-    ) -> Tensor:
-        """ITM over rows [true pairs, text with negative image, image with negative text]."""
-        count = len(ids)
-        own = torch.arange(count, device=ids.device)
-        offset = rank() * count
-        # Each image's own texts and their negative ones stand together and share the image's keys.
-        rows = torch.cat([torch.stack([own + offset, texts], 1).flatten(), own + offset])
-        videos = torch.cat([(own + offset).repeat_interleave(2), images])
-        runs = self._runs(live, rows, videos)
-        all_ids, all_mask = _gather_padded(ids, mask)
-        fused = self.backbone.fuse(all_ids[rows], all_mask[rows], runs)
-        shared, drawn = fused.split([2 * count, count])
-        fused = torch.cat([shared[::2], drawn, shared[1::2]])
-        fused = self._enhanced(fused, live.text_cls, count, every_counted)
-        logits = self.backbone.itm_head(fused)
-        labels = torch.zeros(len(rows), dtype=torch.long, device=ids.device)
-        labels[:count] = 1
-        losses = F.cross_entropy(logits, labels, reduction="none")
-        drawn_too = counted & valid
-        return _mean(losses, torch.cat([counted, drawn_too, drawn_too]).to(losses.dtype))
-
-    def _runs(self, live: RetrievalOutput, texts: Tensor, media: Tensor) -> tuple[TextRun, ...]:
-        """Keys for (3B,) texts: two for each own pair, then one for each medium drawn.
-
-        Args:
-            live: the own rows' states.
-            texts, media: (3B,) pairs of all processes.
-        """
-        count = len(live.text_features)
-        together = count // len(live.image_states)  # pairs of one medium stand together
-        shared, drawn = 2 * count, media[2 * count :] // together
-        every_state = gather_with_gradient(live.image_states)
-        own = self.backbone.cross_keys(live.image_states)
-        others = (
-            own.select(drawn)
-            if len(every_state) == len(live.image_states)
-            else self.backbone.cross_keys(every_state[drawn])
-        )
-        if live.frame_features is not None and self.settings.frame_aware:
-            every_text, every_frame = gather(live.text_features), gather(live.frame_features)
-            similarity = torch.einsum("rd,rtd->rt", every_text[texts], every_frame[media])
-            scale = frame_key_scale(similarity, live.image_states.shape[1])
-            each = torch.arange(shared, device=texts.device) // (2 * together)
-            own = own.select(each).scaled(scale[:shared])
-            others = others.scaled(scale[shared:])
-        return TextRun(shared, own), TextRun(count, others)
-
-    def _enhanced(
-        self, fused: Tensor, text_cls: Tensor, positives: int, every_counted: Tensor
-    ) -> Tensor:
-        """Informative context enhancement of the fused [CLS] (3B, d), in training only."""
-        kind = self.settings.ice
-        if kind == "off" or not self.training:
-            return fused
-        every_text = gather_with_gradient(text_cls)  # (G, d)
-        if kind == "adaptive":
-            scores = fused @ every_text.T / every_text.shape[1] ** 0.5
-            scores = scores.masked_fill(~every_counted, -torch.inf)
-            return fused + _CONTEXT_SHARE * (scores.softmax(1) @ every_text)
-        among = every_counted[:, None].to(every_text.dtype)
-        context = _CONTEXT_SHARE * ((every_text * among).sum(0) / among.sum())
-        if kind == "symmetric":
-            return fused + context
-        return torch.cat([fused[:positives] + context, fused[positives:]])
+        images = draw(t2i.masked_fill(excluded, -torch.inf), columns[0])
+        texts = draw(i2t.masked_fill(excluded, -torch.inf), columns[1])
+        return Negatives(images, texts, valid)
 
 
-def backbone_of(model: nn.Module) -> BlipForRetrieval:
-    """The backbone itself, or the one inside a PEFT model."""
-    inner = model.get_base_model() if isinstance(model, PeftModel) else model
-    if not isinstance(inner, BlipForRetrieval):
-        raise TypeError(f"{type(inner).__name__} is no retrieval backbone")
-    return inner
-
-
-def _by_pair(output: RetrievalOutput) -> RetrievalOutput:
-    """Features of b media and B texts, those of the media repeated for each of their texts."""
-    together = len(output.text_features) // len(output.image_features)
-    frames = output.frame_features
-    return output._replace(
-        image_features=output.image_features.repeat_interleave(together, 0),
+def _by_pair(seen: MediaEncoding, together: int) -> MediaEncoding:
+    """Features of b media, each repeated for its texts; the states are left as they are."""
+    frames = seen.frame_features
+    return replace(
+        seen,
+        features=seen.features.repeat_interleave(together, 0),
         frame_features=None if frames is None else frames.repeat_interleave(together, 0),
     )
-
-
-def _counted(index: Tensor) -> Tensor:
-    """Which pairs count, bool (B,)."""
-    return index != _NO_ITEM
-
-
-def _mean(rows: Tensor, weights: Tensor) -> Tensor:
-    """This process's part of the weighted mean over all processes' rows.
-
-    Processes' gradients are averaged, so that the parts' mean is the mean.
-
-    Args:
-        rows, weights: (B,).
-    """
-    return (rows * weights).sum() / gather(weights.sum()[None]).mean()
 
 
 def _leaf(tensor: Tensor) -> Tensor:
@@ -382,23 +306,3 @@ def _settled(loss: Tensor, inputs: Sequence[Tensor], leaves: Sequence[Tensor]) -
     for (given, _), gradient in zip(wanted, gradients, strict=True):
         settled = settled + ((given - given.detach()) * gradient).sum()
     return settled
-
-
-def _draw(logits: Tensor, uniforms: Tensor | None) -> Tensor:
-    """One column a row from softmax(logits) by inverse transform; the largest without uniforms."""
-    best = logits.argmax(1)
-    if uniforms is None:
-        return best
-    cumulative = logits.double().softmax(1).cumsum(1)
-    threshold = uniforms.double()[:, None] * cumulative[:, -1:]
-    drawn = torch.searchsorted(cumulative, threshold, right=True)[:, 0]
-    return torch.where(drawn < logits.shape[1], drawn, best)
-
-
-def _gather_padded(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Captions of all processes, padded to the longest of them."""
-    if world_size() == 1:
-        return ids, mask
-    longest = gather(torch.tensor([ids.shape[1]], device=ids.device)).max()
-    missing = int(longest) - ids.shape[1]
-    return gather(F.pad(ids, (0, missing))), gather(F.pad(mask, (0, missing)))

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from aurora_vl.backbones.blip.loading import MINI
+from aurora_vl.backbones.folders import MINI
 from aurora_vl.backbones.width import is_narrow
 from aurora_vl.data.text import CAPTION_WORDS, QUESTION_WORDS, VIDEO_CAPTION_WORDS
 from aurora_vl.errors import UserError

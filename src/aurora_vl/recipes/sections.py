@@ -115,7 +115,7 @@ class DataSection(Section):
     left out; `on_error` says what is done about training media that are absent or damaged: stop, or
     skip them (others are drawn in their place), count them and list them at the end. What is scored
     is never skipped. `max_words` of a text are kept, by default 30 of a picture's caption, 40 of a
-    video's, 50 of a question.
+    video's, 50 of a question; `max_tokens` are, by default as many as the model has positions for.
 
     A medium that stands in a training batch is encoded once for all that is asked of it there:
     `captions_per_item` of its captions (filled up with its first ones where they run out), or up to
@@ -132,6 +132,7 @@ class DataSection(Section):
     augmentation: Literal["none", "safe", "full"] = "safe"
     crop: float = Field(0.5, gt=0, le=1)
     max_words: int | None = Field(None, ge=1)
+    max_tokens: int | None = Field(None, ge=3)
     workers: int = Field(0, ge=0, le=1024)
     frames: int = Field(8, ge=1, le=_MOST)
     limit: int | None = Field(None, ge=1)

@@ -7,39 +7,25 @@ model: the adapter's own parameters, the heads, or everything.
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model
-from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
-from safetensors import SafetensorError
+from peft import get_peft_model
 from torch import nn
 
-from aurora_vl.backbones.blip.loading import BlipModel, load, load_tokenizer
+from aurora_vl.backbones.base import Family, Preprocessor
+from aurora_vl.backbones.families import family_by_name, family_of_model, load
 from aurora_vl.data.augment import Augment
 from aurora_vl.errors import UserError
-from aurora_vl.inference.loading import load_tuned
+from aurora_vl.inference.loading import DEFAULT, HARMLESS_WARNINGS, TunedModel, load_tuned
+from aurora_vl.inference.settings import AdapterSettings
 from aurora_vl.methods import METHODS, Request
 from aurora_vl.methods.parameter_count import part_of
 from aurora_vl.recipes.recipe import Recipe
 from aurora_vl.training.tasks import kind_of
 
-ADAPTER_PREFIXES = tuple(sorted(set(PEFT_TYPE_TO_PREFIX_MAPPING.values())))
-"""What the names of adapters' own parameters begin with."""
-_TEMPERATURE = "temperature"
-# Of PEFT: fixed projections are drawn again from the seed; norms have no in and out sizes.
-_HARMLESS = "Specified to not (save|load) .*|Unsupported layer type .*LayerNorm"
 _MISFITS = (ValueError, TypeError, RuntimeError)
-_ADAPTER_FAULTS = (
-    RuntimeError,
-    ValueError,
-    KeyError,
-    OSError,
-    TypeError,
-    SafetensorError,
-    UserWarning,
-)
 
 
 def build_model(recipe: Recipe, *, seed: int | None = None) -> nn.Module:
@@ -53,20 +39,24 @@ def build_model(recipe: Recipe, *, seed: int | None = None) -> nn.Module:
     return prepare(load_backbone(recipe), recipe)
 
 
-def load_backbone(recipe: Recipe) -> BlipModel:
+def load_backbone(recipe: Recipe) -> nn.Module:
     """The recipe's backbone as the task's model, untouched."""
-    return load(recipe.backbone, task=kind_of(recipe).model, image_size=recipe.image_size)
+    model: nn.Module = load(
+        recipe.backbone, task=kind_of(recipe).model, image_size=recipe.image_size
+    )
+    return model
 
 
-def prepare(backbone: BlipModel, recipe: Recipe) -> nn.Module:
+def prepare(backbone: nn.Module, recipe: Recipe) -> nn.Module:
     """The backbone with what the recipe's method trains, set to require gradients."""
     section, switches = recipe.adapter, recipe.switches
-    method = METHODS[section.method]
+    method, family = METHODS[section.method], family_of_model(backbone)
     if method.config is None:
         backbone.requires_grad_(section.method != "none")
-        for name, module in backbone.named_children():
-            if name == _TEMPERATURE and section.method != "none":
-                module.requires_grad_(switches.train_temperature)
+        if section.method != "none":
+            for name, parameter in backbone.named_parameters():
+                if name.partition(".")[0] == family.temperature:
+                    parameter.requires_grad_(switches.train_temperature)
         return backbone
     asked = Request(
         method=section.method,
@@ -75,12 +65,13 @@ def prepare(backbone: BlipModel, recipe: Recipe) -> nn.Module:
         dropout=section.dropout,
         options=section.options or {},
         switches=switches,
-        heads=kind_of(recipe).heads(switches),
+        heads=trained_heads(recipe, family),
         seed=recipe.training.seed,
+        modules=family.modules,
     )
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", _HARMLESS)
+            warnings.filterwarnings("ignore", HARMLESS_WARNINGS)
             return get_peft_model(backbone, method.config(asked))
     except _MISFITS as error:
         reason = " ".join(str(error).split())[:300]
@@ -89,34 +80,45 @@ def prepare(backbone: BlipModel, recipe: Recipe) -> nn.Module:
         ) from None
 
 
-def load_adapter(recipe: Recipe, folder: Path | None) -> nn.Module:
-    """The recipe's backbone with a trained adapter, or a fully tuned model, in evaluation mode.
+def trained_heads(recipe: Recipe, family: Family | None = None) -> list[str]:
+    """Names of the heads that the recipe trains beside an adapter; none in question answering."""
+    switches = recipe.switches
+    return (family or family_by_name(recipe.backbone)).trained_heads(
+        kind_of(recipe).model,
+        text_projection=switches.train_text_proj,
+        temperature=switches.train_temperature,
+    )
+
+
+def in_use(recipe: Recipe, model: nn.Module, settings: AdapterSettings) -> TunedModel:
+    """A model that is being trained, as inference takes one."""
+    family = family_by_name(recipe.backbone)
+    tokenizer = family.tokenizer(recipe.backbone)
+    return TunedModel(model, family, recipe.backbone, tokenizer, {}, {None: settings})
+
+
+def load_trained(
+    recipe: Recipe, folder: Path | None, settings: AdapterSettings, device: torch.device
+) -> TunedModel:
+    """The recipe's backbone with a trained adapter, or a fully tuned model, to be scored.
 
     Args:
         recipe: names the backbone and the image size.
         folder: an adapter's folder, a fully tuned backbone's, or None for the backbone alone.
+        settings: what it is scored with; those of the folder are left aside.
+        device: where it goes.
 
     Raises:
         UserError: the folder is absent, is neither, or does not fit the backbone.
     """
-    return load_tuned(recipe.backbone, folder, kind_of(recipe).model, recipe.image_size)
-
-
-def save_adapter(model: nn.Module, folder: Path, recipe: Recipe) -> None:
-    """Write what was trained: the adapter and heads, or the whole model for method full."""
-    if isinstance(model, PeftModel):
-        model.peft_config["default"].base_model_name_or_path = recipe.backbone
-        model.save_pretrained(str(folder), save_embedding_layers=False)
-    else:
-        inner_backbone(model).save_pretrained(str(folder))
-        load_tokenizer(recipe.backbone).save_pretrained(str(folder))
-
-
-def inner_backbone(model: nn.Module) -> BlipModel:
-    """The backbone itself, or the one inside a PEFT model."""
-    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    backbone: BlipModel = inner
-    return backbone
+    tuned = load_tuned(
+        recipe.backbone,
+        kind_of(recipe).model,
+        adapters={} if folder is None else {DEFAULT: folder},
+        image_size=recipe.image_size,
+        device=device,
+    )
+    return replace(tuned, folders={}, settings={None: settings})
 
 
 def own_rates(recipe: Recipe, model: nn.Module) -> list[tuple[list[nn.Parameter], float]]:
@@ -129,7 +131,8 @@ def own_rates(recipe: Recipe, model: nn.Module) -> list[tuple[list[nn.Parameter]
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     found = []
     if settings.head_learning_rate is not None:
-        heads = [p for name, p in trained if part_of(name) == "heads"]
+        names = family_of_model(model).heads
+        heads = [p for name, p in trained if part_of(name, names) == "heads"]
         found.append((heads, settings.head_learning_rate))
     prefix = method.output_factors
     if settings.factor_rate_ratio != 1 and prefix and settings.learning_rate is not None:
@@ -140,9 +143,10 @@ def own_rates(recipe: Recipe, model: nn.Module) -> list[tuple[list[nn.Parameter]
     return found
 
 
-def build_tokenizer(recipe: Recipe) -> Any:
-    """The backbone's tokenizer."""
-    return load_tokenizer(recipe.backbone)
+def training_preprocessor(recipe: Recipe, tuned: TunedModel) -> Preprocessor:
+    """What prepares training batches: as in use, with random crops."""
+    settings = tuned.settings[None].preparation(recipe.data.crop_scale)
+    return tuned.preprocessor(settings)
 
 
 def build_augment(recipe: Recipe) -> Augment | None:

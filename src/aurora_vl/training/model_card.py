@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCardData
 
-from aurora_vl.backbones.blip.loading import Task
+from aurora_vl.backbones.base import Task
 from aurora_vl.methods import METHODS
 from aurora_vl.recipes.recipe import Recipe
 from aurora_vl.reporting.tables import markdown_table

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from torch import nn
 
 from aurora_vl._version import __version__
 from aurora_vl.data.records import Splits
 from aurora_vl.errors import UserError
+from aurora_vl.inference.loading import TunedModel
+from aurora_vl.inference.settings import save_tuned
 from aurora_vl.methods.parameter_count import ParameterCount
 from aurora_vl.recipes.recipe import Recipe
-from aurora_vl.training.building import save_adapter
 from aurora_vl.training.tasks import Outcome
 from aurora_vl.utils.atomic import whole_folder, write_text
 
@@ -116,10 +116,10 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
-def write_adapter(model: nn.Module, folder: Path, recipe: Recipe) -> None:
+def write_adapter(tuned: TunedModel, folder: Path) -> None:
     """Write the adapter's folder in the place of an earlier one; its card waits for the scores."""
     with whole_folder(folder, replace=True) as staging:
-        save_adapter(model, staging, recipe)
+        save_tuned(tuned.model, staging, tuned.settings[None], tuned.tokenizer)
         (staging / "README.md").unlink(missing_ok=True)  # PEFT's form to be filled in
 
 

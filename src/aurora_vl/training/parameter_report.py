@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from aurora_vl.backbones.blip.loading import load_config
+from aurora_vl.backbones.families import family_by_name, family_of_model, load_config
 from aurora_vl.methods.parameter_count import (
     ADAPTER_PREFIXES,
     ParameterCount,
@@ -84,7 +84,7 @@ def parameter_report(recipe: Recipe) -> ParameterReport:
     """
     config = load_config(recipe.backbone, image_size=recipe.image_size)
     with torch.device("meta"):
-        backbone = kind_of(recipe).backbone(config)
+        backbone = family_by_name(recipe.backbone).empty_model(kind_of(recipe).model, config)
     model = prepare(backbone, recipe)
     count = count_parameters(model)
     return ParameterReport(recipe, count, tuple(_trained_modules(model, count.total)))
@@ -92,9 +92,10 @@ def parameter_report(recipe: Recipe) -> ParameterReport:
 
 def _trained_modules(model: nn.Module, total: int) -> list[TrainedModule]:
     numbers: dict[tuple[str, str], int] = {}
+    heads = family_of_model(model).heads
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            key = (part_of(name), _module_of(name))
+            key = (part_of(name, heads), _module_of(name))
             numbers[key] = numbers.get(key, 0) + parameter.numel()
     order = ("factors", "gates", "heads", "backbone")
     return [

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from torch import nn
 from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.integrations import TensorBoardCallback, is_tensorboard_available
 
@@ -24,16 +23,17 @@ from aurora_vl.backbones.gradient_checkpointing import recompute_layers
 from aurora_vl.data.media import require_media
 from aurora_vl.data.records import Splits
 from aurora_vl.errors import UserError
-from aurora_vl.inference.settings import TrainedAt, trained_at
+from aurora_vl.inference.loading import TunedModel
+from aurora_vl.inference.settings import TrainedOn, place_digest, read_settings
 from aurora_vl.methods.parameter_count import count_parameters, count_saved
 from aurora_vl.recipes.recipe import Recipe, save_recipe
 from aurora_vl.training.building import (
     build_augment,
     build_model,
-    build_tokenizer,
-    inner_backbone,
-    load_adapter,
+    in_use,
+    load_trained,
     own_rates,
+    training_preprocessor,
 )
 from aurora_vl.training.half_precision import warn_if_bfloat16_is_slow
 from aurora_vl.training.model_card import TrainingFacts, write_card
@@ -101,8 +101,8 @@ def _tune(recipe: Recipe, checkpoint: Path | None) -> RunMetrics:
     set_seed(recipe.training.seed)
     model = build_model(recipe)
     recompute_layers(model, recipe.training.recompute)
-    tokenizer = build_tokenizer(recipe)
-    trainer = _trainer(recipe, model, tokenizer, splits, start)
+    tuned = in_use(recipe, model, kind_of(recipe).settings(recipe, splits))
+    trainer = _trainer(recipe, tuned, splits, start)
     if rank() == 0:
         save_recipe(recipe, out / "recipe.yaml")
     with progress_bar("tuning") as advance:
@@ -110,10 +110,10 @@ def _tune(recipe: Recipe, checkpoint: Path | None) -> RunMetrics:
         trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     skipped = _skipped(trainer)
     if rank() == 0:
-        write_adapter(model, out / "adapter", recipe)
+        write_adapter(tuned, out / "adapter")
         write_json(out / "history.json", trainer.state.log_history)
     try:
-        outcome = _score(recipe, model, tokenizer, splits)
+        outcome = _score(recipe, tuned, splits)
     except UserError as error:
         raise UserError(f"{str(error).rstrip('.')}; {_way_to_score(recipe)}.") from error
     count = count_parameters(model)
@@ -165,9 +165,10 @@ def _scored(recipe: Recipe, adapter: Path | None, folder: Path) -> RunMetrics:
     if adapter is not None:
         _require_unseen(adapter, recipe, splits)
     require_media(replace(splits, train=[], val=[]))  # the other splits' files need not be there
-    model = load_adapter(recipe, adapter).to(own_device())
-    count = count_saved(adapter, model)
-    outcome = _score(recipe, model, build_tokenizer(recipe), splits)
+    settings = kind_of(recipe).settings(recipe, splits)
+    tuned = load_trained(recipe, adapter, settings, own_device())
+    count = count_saved(adapter, tuned.model)
+    outcome = _score(recipe, tuned, splits)
     metrics = run_metrics(recipe, count, outcome, splits, time.perf_counter() - start)
     if rank() == 0:
         write_results(folder, metrics, outcome)
@@ -179,7 +180,7 @@ def _require_unseen(adapter: Path, recipe: Recipe, splits: Splits[Any]) -> None:
 
     Those that another seed draws, and the benchmark's own where they were trained on, too.
     """
-    trained, drawn_by = trained_at(adapter), splits.val_seed
+    trained, drawn_by = read_settings(adapter).trained_on, splits.val_seed
     if splits.scored != "val":
         return
     if trained.questions not in (None, recipe.data.train_on) and _same_data(recipe, trained):
@@ -196,34 +197,35 @@ def _require_unseen(adapter: Path, recipe: Recipe, splits: Splits[Any]) -> None:
         )
 
 
-def _same_data(recipe: Recipe, trained: TrainedAt) -> bool:
+def _same_data(recipe: Recipe, trained: TrainedOn) -> bool:
     """Whether a recipe is about what was trained on: a benchmark is the same wherever it lies."""
-    kind, lists = trained.data
-    if kind != recipe.data.kind:
+    if trained.kind != recipe.data.kind:
         return False
-    return kind not in ("jsonl", "world") or lists == str(recipe.data.annotations)
+    here = place_digest(recipe.data.annotations)
+    return trained.kind not in ("jsonl", "world") or trained.annotations == here
 
 
 def _trainer(
-    recipe: Recipe, model: nn.Module, tokenizer: Any, splits: Splits[Any], started: float
+    recipe: Recipe, tuned: TunedModel, splits: Splits[Any], started: float
 ) -> AuroraTrainer:
     settings, task = recipe.training, kind_of(recipe)
     if settings.precision == "bfloat16" and not torch.cuda.is_available():
         warn_if_bfloat16_is_slow()
-    size = inner_backbone(model).config.vision_config.image_size
-    train_set: Any = task.train_set(recipe, splits.train, size)
+    preprocessor = training_preprocessor(recipe, tuned)
+    train_set: Any = task.train_set(recipe, splits.train, preprocessor)
     arguments = _arguments(recipe, len(train_set))
     steps = math.ceil(len(train_set) / (settings.batch_size * arguments.world_size))
     trainer = AuroraTrainer(
-        model=task.module(recipe, model, len(train_set), steps),
+        model=task.module(recipe, tuned, len(train_set), steps),
         args=arguments,
         train_dataset=train_set,
         eval_dataset=splits.val,  # Trainer asks for one; `validate` has its own
-        data_collator=task.collator(recipe, model, tokenizer),
+        data_collator=task.collator(preprocessor),
+        preprocessor=preprocessor,
         augment=build_augment(recipe),
         started=started,
-        own_rates=own_rates(recipe, model),
-        validate=_validation(recipe, model, tokenizer, splits),
+        own_rates=own_rates(recipe, tuned.model),
+        validate=_validation(recipe, tuned, splits),
         primary=task.primary,
     )
     trainer.remove_callback(PrinterCallback)
@@ -237,11 +239,11 @@ def _trainer(
 
 
 def _validation(
-    recipe: Recipe, model: nn.Module, tokenizer: Any, splits: Splits[Any]
+    recipe: Recipe, tuned: TunedModel, splits: Splits[Any]
 ) -> Callable[[], dict[str, float]]:
     def validate() -> dict[str, float]:
         task = kind_of(recipe)
-        return task.score(recipe, model, tokenizer, splits, splits.val, final=False).metrics
+        return task.score(recipe, tuned, splits, splits.val, final=False).metrics
 
     return validate
 
@@ -289,11 +291,11 @@ def _arguments(recipe: Recipe, items: int) -> TrainingArguments:
     return arguments
 
 
-def _score(recipe: Recipe, model: nn.Module, tokenizer: Any, splits: Splits[Any]) -> Outcome:
+def _score(recipe: Recipe, tuned: TunedModel, splits: Splits[Any]) -> Outcome:
     """Score the split that is to be scored, under a progress bar."""
     with progress_bar("scoring") as advance:
         return kind_of(recipe).score(
-            recipe, model, tokenizer, splits, splits.test, final=True, progress=advance
+            recipe, tuned, splits, splits.test, final=True, progress=advance
         )
 
 

@@ -28,8 +28,8 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import rotate_checkpoints
 
+from aurora_vl.backbones.base import Preprocessor
 from aurora_vl.data.augment import Augment
-from aurora_vl.data.transforms import to_model_input
 from aurora_vl.errors import UserError
 from aurora_vl.training.checkpoints import (
     STATE_FILE,
@@ -51,6 +51,7 @@ class AuroraTrainer(Trainer):
     Args:
         validate: called with nothing, gives the validation metrics.
         primary: the name of the one that chooses the best checkpoint.
+        preprocessor: brings training batches to the model.
         augment: applied to training batches; None for none.
         started: when the run's work began in this process, by `time.perf_counter`.
         own_rates: parameters with a learning rate of their own, and theirs.
@@ -64,6 +65,7 @@ class AuroraTrainer(Trainer):
         *,
         validate: Callable[[], dict[str, float]],
         primary: str,
+        preprocessor: Preprocessor,
         augment: Augment | None,
         started: float,
         own_rates: Sequence[tuple[Sequence[nn.Parameter], float]] = (),
@@ -73,6 +75,7 @@ class AuroraTrainer(Trainer):
         self.own_rates = own_rates
         self.validate = validate
         self.primary = primary
+        self.preprocessor = preprocessor
         self.augment = augment
         self._started = started
         self._seconds_before = 0.0
@@ -97,7 +100,7 @@ class AuroraTrainer(Trainer):
     def compute_loss(
         self,
         model: nn.Module,
-        inputs: dict[str, Tensor],
+        inputs: dict[str, Any],
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
@@ -105,8 +108,10 @@ class AuroraTrainer(Trainer):
         inputs = dict(inputs)
         seeds = inputs.pop("augment_seed")
         dtype = next(model.parameters()).dtype
-        pixels = to_model_input(inputs.pop("pixel_values"), self.augment, seeds, dtype)
-        losses = model(pixel_values=pixels, **inputs, **self._filled(len(pixels)))
+        media = self.preprocessor.finish(
+            inputs.pop("media"), seeds.device, dtype, self.augment, seeds
+        )
+        losses = model(media=media, **inputs, **self._filled(len(seeds)))
         for name, value in losses.items():
             if name != "loss":
                 value = value.detach()  # stays on the device: no waiting for it at every step

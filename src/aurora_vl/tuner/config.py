@@ -94,6 +94,8 @@ class AuroraConfig(PeftConfig):
         gqt: the query gate in layers that offer a slot: "released", "gated" or "off".
         gqt_start: "zero", or "normal": N(0, 0.0002^2) as released. "gated" starts at scale 1,
             shift 0 whatever is said here.
+        usage: how the adapter is used (preprocessing, answers, what it was trained on), saved and
+            published with it; not read here.
         target_blocks: for every targeted map its widths and blocks, filled in when an adapter is
             made. An adapter made from a copy or from a file is cut as recorded there, unless a
             setting that the blocks follow from has been changed since.
@@ -157,6 +159,9 @@ class AuroraConfig(PeftConfig):
     )
     gqt_start: str = field(
         default="zero", metadata={"help": "'zero' (the frozen model) or 'normal' (as released)."}
+    )
+    usage: dict[str, Any] | None = field(
+        default=None, metadata={"help": "How the adapter is used; saved with it, not read here."}
     )
     target_blocks: dict[str, dict[str, Any]] | None = field(
         default=None, metadata={"help": "Filled when injected: widths and blocks per target."}

@@ -22,11 +22,12 @@ console = Console(stderr=True)
 
 
 @contextmanager
-def progress_bar(label: str) -> Iterator[Advance]:
+def progress_bar(label: str, *, shown: bool = True) -> Iterator[Advance]:
     """Show a bar while the block runs.
 
     Args:
         label: what is being done, such as "tuning".
+        shown: False for no bar even on a terminal.
 
     Yields:
         what to call with the number done and the number in all.
@@ -39,7 +40,7 @@ def progress_bar(label: str) -> Iterator[Advance]:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not (informed and console.is_terminal and is_main_process()),
+        disable=not (shown and informed and console.is_terminal and is_main_process()),
     ) as progress:
         task = progress.add_task(label, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)

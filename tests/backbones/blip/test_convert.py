@@ -24,7 +24,7 @@ from torch import Tensor
 from transformers import BlipForImageTextRetrieval
 from transformers import BlipForQuestionAnswering as TheirQuestionAnswering
 
-from aurora_vl.backbones import hub
+from aurora_vl.backbones import folders as hub
 from aurora_vl.backbones.blip.convert import convert
 from aurora_vl.backbones.blip.loading import Task, load, load_config
 from aurora_vl.backbones.blip.original import heads_of

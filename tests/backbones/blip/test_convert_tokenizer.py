@@ -11,7 +11,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from original_blip import Sizes, original_state, save_original
 from transformers import BertTokenizer
 
-from aurora_vl.backbones import hub
+from aurora_vl.backbones import folders as hub
 from aurora_vl.backbones.blip.convert import convert
 from aurora_vl.backbones.blip.loading import load_config, load_tokenizer
 from aurora_vl.errors import UserError

@@ -22,7 +22,7 @@ from transformers import (
 )
 from transformers import BlipForQuestionAnswering as TheirQuestionAnswering
 
-from aurora_vl.backbones import hub
+from aurora_vl.backbones import folders as hub
 from aurora_vl.backbones.blip import loading
 from aurora_vl.backbones.blip.checkpoint import POSITIONS, interpolate_positions
 from aurora_vl.backbones.blip.convert import convert

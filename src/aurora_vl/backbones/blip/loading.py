@@ -1,4 +1,4 @@
-"""The backbone and its tokenizer, by name: mini, a folder, a hub id or an original file.
+"""A BLIP and its tokenizer, by name: mini, a folder, a hub id or an original file.
 
 Builds only what the task uses. A checkpoint's other parts are left out by name; anything
 else that is missing or left over is an error that names it.
@@ -6,21 +6,19 @@ else that is missing or left over is an error that names it.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
-from typing import Literal, NamedTuple, overload
+from typing import NamedTuple
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import BlipConfig, PreTrainedTokenizerBase
 
+from aurora_vl.backbones.base import Task
 from aurora_vl.backbones.blip.architectures import ARCHITECTURES, published_config
 from aurora_vl.backbones.blip.checkpoint import (
-    PICKLED,
     POSITIONS,
     interpolate_positions,
     misfit,
@@ -30,13 +28,11 @@ from aurora_vl.backbones.blip.config_check import WAY_OUT, check_config
 from aurora_vl.backbones.blip.modeling import BlipForQuestionAnswering, BlipForRetrieval
 from aurora_vl.backbones.blip.original import original_name, read_original
 from aurora_vl.backbones.blip.tokenizer import DEFAULT_TOKENIZER, blip_tokenizer, read_tokenizer
-from aurora_vl.backbones.hub import find_folder
+from aurora_vl.backbones.folders import find_backbone, model_type_of
 from aurora_vl.errors import UserError
 
-Task = Literal["retrieval", "vqa"]
 BlipModel = BlipForRetrieval | BlipForQuestionAnswering
 
-MINI = "mini"
 THEIR_CLASSES: dict[Task, str] = {  # transformers', which read our folders
     "retrieval": "BlipForImageTextRetrieval",
     "vqa": "BlipForQuestionAnswering",
@@ -53,37 +49,6 @@ _MISBUILT = (  # what values that fit no model come to
     *(ArithmeticError, AssertionError, AttributeError, LookupError),
     *(RuntimeError, TypeError, ValueError),
 )
-_SMALL_FILES = ("*.json", "*.txt", "model*.safetensors")
-
-
-@overload
-def load(
-    name: str | os.PathLike[str],
-    *,
-    task: Literal["retrieval"] = "retrieval",
-    image_size: int | None = None,
-    dtype: torch.dtype = torch.float32,
-) -> BlipForRetrieval: ...
-
-
-@overload
-def load(
-    name: str | os.PathLike[str],
-    *,
-    task: Literal["vqa"],
-    image_size: int | None = None,
-    dtype: torch.dtype = torch.float32,
-) -> BlipForQuestionAnswering: ...
-
-
-@overload
-def load(
-    name: str | os.PathLike[str],
-    *,
-    task: Task,
-    image_size: int | None = None,
-    dtype: torch.dtype = torch.float32,
-) -> BlipModel: ...
 
 
 def load(
@@ -134,7 +99,7 @@ def load_config(name: str | os.PathLike[str], *, image_size: int | None = None) 
     config = None if Path(name).exists() else published_config(os.fspath(name))
     if config is None:
         file = _file(name)
-        config = read_original(file).config if file else _config(find_backbone(name))
+        config = read_original(file).config if file else _config(_folder(name))
     if image_size is not None:
         resize(config, {}, image_size, name)
     return config
@@ -150,7 +115,7 @@ def load_tokenizer(name: str | os.PathLike[str]) -> PreTrainedTokenizerBase:
     """
     file = _file(name)
     if file is None:
-        return read_tokenizer(find_backbone(name))
+        return read_tokenizer(_folder(name))
     way_out = f"make a folder with one by 'aurora convert {file} OUT --tokenizer FOLDER'"
     return blip_tokenizer(DEFAULT_TOKENIZER, read_original(file).config, way_out)
 
@@ -181,7 +146,7 @@ def read_source(name: str | os.PathLike[str]) -> Source:
     if file is not None:
         original = read_original(file)
         return Source(original.config, original.state, original_name, tuple(original.notes))
-    folder = find_backbone(name)
+    folder = _folder(name)
     config, state = _config(folder), read_state(folder)
     state = {key: value for key, value in state.items() if not key.endswith(".position_ids")}
     return Source(config, state, str, ())
@@ -208,27 +173,28 @@ def empty_model(task: Task, config: BlipConfig, name: str | os.PathLike[str]) ->
         ) from error
 
 
-def find_backbone(name: str | os.PathLike[str]) -> Path:
-    """The folder a backbone's name stands for, downloaded if it is a hub id.
-
-    Raises:
-        UserError: if the name leads nowhere.
-    """
+def named_blip(name: str | os.PathLike[str]) -> bool:
+    """Whether a name means a BLIP by itself: an original file's, a published shape's or id."""
     text = os.fspath(name)
-    way_out = "give a local folder with config.json and weights"
-    if text == MINI:
-        return Path(str(files("aurora_vl") / "assets" / "mini"))
-    if text in ARCHITECTURES and not Path(text).is_dir():  # a folder may be called so
-        raise UserError(
-            f"{text} names an architecture, which has no weights; {way_out} "
-            "(aurora params counts without them)"
-        )
-    if text.endswith(".pth") and not Path(text).expanduser().is_dir():
-        raise UserError(f"there is no file {text}; give an original BLIP checkpoint that exists")
-    folder = find_folder(text, _SMALL_FILES, way_out)
-    if not Path(text).expanduser().is_dir() and not any(folder.glob("model*.safetensors")):
-        folder = find_folder(text, [*_SMALL_FILES, f"{Path(PICKLED).stem}*"], way_out)
-    return folder
+    if Path(text).expanduser().is_dir():  # a folder may be called so
+        return False
+    return text.endswith(".pth") or published_config(text) is not None
+
+
+def _folder(name: str | os.PathLike[str]) -> Path:
+    """The folder a backbone's name stands for, after what no folder is called has its sentence."""
+    text = os.fspath(name)
+    if not Path(text).expanduser().is_dir():
+        if text in ARCHITECTURES:
+            raise UserError(
+                f"{text} names an architecture, which has no weights; give a local folder with "
+                "config.json and weights (aurora params counts without them)"
+            )
+        if text.endswith(".pth"):
+            raise UserError(
+                f"there is no file {text}; give an original BLIP checkpoint that exists"
+            )
+    return find_backbone(name)
 
 
 def _file(name: str | os.PathLike[str]) -> Path | None:
@@ -240,12 +206,7 @@ def _file(name: str | os.PathLike[str]) -> Path | None:
 def _config(folder: Path) -> BlipConfig:
     """The folder's BLIP configuration."""
     path = folder / "config.json"
-    try:
-        model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
-    except FileNotFoundError as error:
-        raise UserError(f"there is no {path}; give a folder with config.json") from error
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} cannot be read as a configuration ({error})") from error
+    model_type = model_type_of(folder)
     if model_type != "blip":
         raise UserError(f"{path} describes a model of type {model_type!r}; give one of type 'blip'")
     try:

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from aurora_vl.backbones.blip.modeling import DEFAULT_ENC_TOKEN_ID
-from aurora_vl.backbones.hub import find_folder
+from aurora_vl.backbones.folders import find_folder
 from aurora_vl.errors import UserError
 
 DEFAULT_TOKENIZER = "bert-base-uncased"

@@ -10,16 +10,14 @@ from typing import Any, ClassVar
 from torch import nn
 from torch.utils.data import Dataset
 
-from aurora_vl.backbones.blip.modeling import BlipForQuestionAnswering
+from aurora_vl.backbones.base import Preprocessor
 from aurora_vl.data.answers import answer_vocabulary
-from aurora_vl.data.questions import QuestionCollator, QuestionTrainSet
+from aurora_vl.data.collate import QuestionCollator
+from aurora_vl.data.questions import QuestionTrainSet
 from aurora_vl.data.readers import SplitChoice, read_questions
 from aurora_vl.data.readers.vqav2_blip import read_answer_list
 from aurora_vl.data.records import QuestionRecord, Splits
-from aurora_vl.data.transforms import ImageTransform
 from aurora_vl.evaluation.answering import (
-    Answer,
-    AnsweringPlan,
     accuracies_by,
     answer_blindly,
     answer_questions,
@@ -30,10 +28,12 @@ from aurora_vl.evaluation.answering import (
     unlisted_share,
 )
 from aurora_vl.evaluation.vqa_metric import FULL_SCORE_ANSWERS, METRICS
-from aurora_vl.objectives.answering import QuestionAnsweringTask, answering_backbone
-from aurora_vl.objectives.presets import Switches
+from aurora_vl.inference.answerer import Answer, Answerer
+from aurora_vl.inference.loading import TunedModel
+from aurora_vl.inference.settings import AdapterSettings
+from aurora_vl.objectives.answering import QuestionAnsweringTask
 from aurora_vl.recipes.recipe import Recipe
-from aurora_vl.training.tasks.base import Progress, TaskKind
+from aurora_vl.training.tasks.base import Progress, TaskKind, common_settings
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class AnsweringOutcome:
                 "question_id": record.question_id,
                 "media": record.media_id,
                 "question": record.question,
-                "answer": answer.answer,
+                "answer": str(answer),
                 "log_likelihood": round(answer.log_likelihood, 4),
                 "answers": list(record.answers),
                 "score": score,
@@ -82,7 +82,6 @@ class AnsweringKind(TaskKind[QuestionRecord]):
     """Questions about pictures or videos."""
 
     model = "vqa"
-    backbone = BlipForQuestionAnswering
     primary = "accuracy"
     measure = "Accuracy"
     texts = "questions"
@@ -127,60 +126,67 @@ class AnsweringKind(TaskKind[QuestionRecord]):
         """Whether every question has answers."""
         return all(record.answers for record in records)
 
-    def heads(self, switches: Switches) -> list[str]:
-        """None: the decoder's head is the frozen word embedding."""
-        return []
+    def settings(self, recipe: Recipe, splits: Splits[QuestionRecord]) -> AdapterSettings:
+        """As in `TaskKind`; the answers to choose from among them."""
+        wanted = recipe.evaluation
+        return AdapterSettings(
+            **common_settings(recipe),
+            inference=wanted.inference,
+            answers=tuple(candidate_answers(recipe, splits)),
+            top=wanted.rerank,
+            beams=wanted.beams,
+            max_answer_tokens=wanted.max_tokens,
+            attend_padding=bool(wanted.attend_padding),
+        )
 
     def train_set(
-        self, recipe: Recipe, records: Sequence[QuestionRecord], image_size: int
+        self, recipe: Recipe, records: Sequence[QuestionRecord], preprocessor: Preprocessor
     ) -> Dataset[Any]:
         """Items of a medium with one or more of its questions."""
         return QuestionTrainSet(
             records,
-            ImageTransform(image_size, recipe.data.crop_scale, recipe.data.frames),
+            preprocessor,
             seed=recipe.training.seed,
             questions_per_item=recipe.data.questions_per_item,
-            max_words=recipe.max_words,
             answer_weight=recipe.objective.answer_weight,
             genome_weight=recipe.objective.visual_genome_weight,
             on_error=recipe.data.on_error,
         )
 
-    def collator(
-        self, recipe: Recipe, model: nn.Module, tokenizer: Any
-    ) -> Callable[[Any], dict[str, Any]]:
+    def collator(self, preprocessor: Preprocessor) -> Callable[[Any], dict[str, Any]]:
         """Questions and answers become ids."""
-        start = answering_backbone(model).config.text_config.bos_token_id
-        return QuestionCollator(tokenizer, start)
+        return QuestionCollator(preprocessor)
 
-    def module(self, recipe: Recipe, model: nn.Module, items: int, epoch_steps: int) -> nn.Module:
+    def module(self, recipe: Recipe, tuned: TunedModel, items: int, epoch_steps: int) -> nn.Module:
         """The likelihood of the answers, by votes."""
-        return QuestionAnsweringTask(model, recipe.switches.answering())
+        frames = recipe.data.frames if self.media == "video" else 1
+        settings = recipe.switches.answering(frames)
+        return QuestionAnsweringTask(tuned.family.answer_model(tuned.model), settings)
 
-    def score(
+    def _score(
         self,
         recipe: Recipe,
-        model: nn.Module,
-        tokenizer: Any,
+        tuned: TunedModel,
         splits: Splits[QuestionRecord],
         records: Sequence[QuestionRecord],
         *,
         final: bool,
-        progress: Progress | None = None,
+        progress: Progress | None,
     ) -> AnsweringOutcome:
         """Answer the questions and, if they have answers, compare."""
-        plan = answering_plan(recipe, splits)
-        answers = answer_questions(model, tokenizer, records, plan, progress=progress)
+        answerer = Answerer(tuned, recipe.evaluation.batch_size)
+        answers = answer_questions(
+            answerer, records, workers=recipe.data.workers, progress=progress
+        )
         if not self.can_score(records):
             return AnsweringOutcome(records, answers, None, {})
         metric = METRICS[_metric_of(recipe, self.world)]
-        scores = answer_scores(records, [answer.answer for answer in answers], metric)
+        scores = answer_scores(records, answers, metric)
         details: dict[str, Any] = {}
         if final:
-            blind = answer_blindly(model, tokenizer, records, plan)
-            others = {
+            others: dict[str, Sequence[str]] = {
                 **commonest_answers(splits.train, records),
-                "blind": [answer.answer for answer in blind],
+                "blind": answer_blindly(answerer, records),
             }
             details = {
                 "by_answer_type": accuracies_by([r.answer_type for r in records], scores),
@@ -191,23 +197,6 @@ class AnsweringKind(TaskKind[QuestionRecord]):
                 },
             }
         return AnsweringOutcome(records, answers, scores, details)
-
-
-def answering_plan(recipe: Recipe, splits: Splits[QuestionRecord]) -> AnsweringPlan:
-    """How a recipe's questions are answered, and with which answers to choose from."""
-    settings = recipe.evaluation
-    return AnsweringPlan(
-        inference=settings.inference,
-        candidates=candidate_answers(recipe, splits) if settings.inference == "rank" else (),
-        top=settings.rerank,
-        beams=settings.beams,
-        max_tokens=settings.max_tokens,
-        attend_padding=bool(settings.attend_padding),
-        batch_size=settings.batch_size,
-        max_words=recipe.max_words,
-        frames=recipe.data.frames,
-        workers=recipe.data.workers,
-    )
 
 
 def listed_answers(recipe: Recipe) -> tuple[str, ...]:

@@ -8,14 +8,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, Protocol
+from typing import Any, ClassVar, Generic, Protocol
 
 from torch import nn
 from torch.utils.data import Dataset
 
-from aurora_vl.backbones.blip.loading import BlipModel
+from aurora_vl.backbones.base import Preprocessor, Task
 from aurora_vl.data.records import MediaKind, R, Splits
-from aurora_vl.objectives.presets import Switches
+from aurora_vl.inference.loading import TunedModel
+from aurora_vl.inference.settings import AdapterSettings, TrainedOn, place_digest
 from aurora_vl.recipes.recipe import Recipe
 
 Progress = Callable[[int, int], None]
@@ -54,8 +55,7 @@ class TaskKind(ABC, Generic[R]):
     """A task.
 
     Attributes:
-        model: the backbone's model for it, as `modeling.load.load` names it.
-        backbone: that model's class.
+        model: the backbone's model for it, as `aurora_vl.load` names it.
         primary: the metric that chooses the best checkpoint and that a demo shows large; more is
             better.
         measure: the word for what validation measures, "Recall" or "Accuracy".
@@ -68,8 +68,7 @@ class TaskKind(ABC, Generic[R]):
         video_keys: those of them that mean nothing for pictures.
     """
 
-    model: ClassVar[Literal["retrieval", "vqa"]]
-    backbone: ClassVar[type[BlipModel]]
+    model: ClassVar[Task]
     primary: ClassVar[str]
     measure: ClassVar[str]
     texts: ClassVar[str]
@@ -99,50 +98,85 @@ class TaskKind(ABC, Generic[R]):
         return True
 
     @abstractmethod
-    def heads(self, switches: Switches) -> list[str]:
-        """Modules of the backbone that are trained whole beside an adapter."""
+    def settings(self, recipe: Recipe, splits: Splits[R]) -> AdapterSettings:
+        """How a model trained by the recipe is used; what the adapter's folder keeps."""
 
     @abstractmethod
-    def train_set(self, recipe: Recipe, records: Sequence[R], image_size: int) -> Dataset[Any]:
+    def train_set(
+        self, recipe: Recipe, records: Sequence[R], preprocessor: Preprocessor
+    ) -> Dataset[Any]:
         """The training items, a `TrainSet`."""
 
     @abstractmethod
-    def collator(
-        self, recipe: Recipe, model: nn.Module, tokenizer: Any
-    ) -> Callable[[Any], dict[str, Any]]:
+    def collator(self, preprocessor: Preprocessor) -> Callable[[Any], dict[str, Any]]:
         """What makes a batch of items."""
 
     @abstractmethod
-    def module(self, recipe: Recipe, model: nn.Module, items: int, epoch_steps: int) -> nn.Module:
+    def module(self, recipe: Recipe, tuned: TunedModel, items: int, epoch_steps: int) -> nn.Module:
         """The model with its loss: forward takes a batch and gives `loss` and its parts.
 
         Args:
             recipe: resolved.
-            model: with what is trained set to require gradients.
+            tuned: the model, with what is trained set to require gradients.
             items: of the training set.
             epoch_steps: optimisation steps of an epoch.
         """
 
-    @abstractmethod
     def score(
         self,
         recipe: Recipe,
-        model: nn.Module,
-        tokenizer: Any,
+        tuned: TunedModel,
         splits: Splits[R],
         records: Sequence[R],
         *,
         final: bool,
         progress: Progress | None = None,
     ) -> Outcome:
-        """Score records.
+        """Score records as the model will be used, see `inference`.
 
         Args:
             recipe: resolved.
-            model: left in the mode it was in.
-            tokenizer: the backbone's.
+            tuned: the model, left in the mode it was in.
             splits: the whole data set, for what the task takes from training data.
             records: what to score, one of the splits.
             final: whether this is the run's result; if not, only the metrics are asked for.
             progress: told what is done.
         """
+        was_training = tuned.model.training
+        tuned.model.eval()
+        try:
+            return self._score(recipe, tuned, splits, records, final=final, progress=progress)
+        finally:
+            tuned.model.train(was_training)
+
+    @abstractmethod
+    def _score(
+        self,
+        recipe: Recipe,
+        tuned: TunedModel,
+        splits: Splits[R],
+        records: Sequence[R],
+        *,
+        final: bool,
+        progress: Progress | None,
+    ) -> Outcome:
+        """Score records with a model in evaluation mode."""
+
+
+def common_settings(recipe: Recipe) -> dict[str, Any]:
+    """The settings that every task has, as arguments of `AdapterSettings`."""
+    data = recipe.data
+    return {
+        "task": recipe.task,
+        "backbone": recipe.backbone,
+        "image_size": recipe.image_size,
+        "frames": data.frames,
+        "max_words": recipe.max_words,
+        "max_tokens": data.max_tokens,
+        "trained_on": TrainedOn(
+            kind=data.kind,
+            annotations=place_digest(data.annotations),
+            questions=data.train_on,
+            seed=recipe.training.seed,
+        ),
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,17 +12,19 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from aurora_vl.backbones.blip.modeling import BlipForRetrieval
+from aurora_vl.backbones.base import Preprocessor
+from aurora_vl.backbones.families import family_by_name
 from aurora_vl.data.collate import RetrievalCollator
 from aurora_vl.data.datasets import RetrievalTrainSet, shared_captions
 from aurora_vl.data.readers import read_retrieval
 from aurora_vl.data.records import CaptionedMedia, Splits
-from aurora_vl.data.transforms import ImageTransform
 from aurora_vl.evaluation.retrieval import RetrievalResult, evaluate_retrieval
-from aurora_vl.objectives.presets import Switches
+from aurora_vl.inference.loading import TunedModel
+from aurora_vl.inference.retriever import Retriever
+from aurora_vl.inference.settings import AdapterSettings
 from aurora_vl.objectives.retrieval import RetrievalTask
 from aurora_vl.recipes.recipe import Recipe
-from aurora_vl.training.tasks.base import Progress, TaskKind
+from aurora_vl.training.tasks.base import Progress, TaskKind, common_settings
 
 _TOP = 10  # answers of each query in predictions.json
 
@@ -48,7 +51,6 @@ class RetrievalKind(TaskKind[CaptionedMedia]):
     """Retrieval among pictures or videos."""
 
     model = "retrieval"
-    backbone = BlipForRetrieval
     primary = "r_mean"
     measure = "Recall"
     texts = "captions"
@@ -86,7 +88,10 @@ class RetrievalKind(TaskKind[CaptionedMedia]):
 
     def warnings(self, recipe: Recipe, splits: Splits[CaptionedMedia]) -> list[str]:
         """Whether captions of different media read the same."""
-        shared, total = shared_captions(splits.test, recipe.max_words)
+        clean = partial(
+            family_by_name(recipe.backbone).cleaned, role="caption", max_words=recipe.max_words
+        )
+        shared, total = shared_captions(splits.test, clean)
         if not shared:
             return []
         return [
@@ -94,65 +99,60 @@ class RetrievalKind(TaskKind[CaptionedMedia]):
             "caption, and only their own medium counts as right"
         ]
 
-    def heads(self, switches: Switches) -> list[str]:
-        """Projections, matching head and, if asked, the temperature."""
-        return switches.heads()
+    def settings(self, recipe: Recipe, splits: Splits[CaptionedMedia]) -> AdapterSettings:
+        """As in `TaskKind`."""
+        return AdapterSettings(
+            **common_settings(recipe),
+            score=recipe.evaluation.score,
+            frame_aware=recipe.switches.frame_aware_evaluation,
+        )
 
     def train_set(
-        self, recipe: Recipe, records: Sequence[CaptionedMedia], image_size: int
+        self, recipe: Recipe, records: Sequence[CaptionedMedia], preprocessor: Preprocessor
     ) -> Dataset[Any]:
         """Items of a medium with one or more of its captions."""
         return RetrievalTrainSet(
             records,
-            ImageTransform(image_size, recipe.data.crop_scale, recipe.data.frames),
+            preprocessor,
             seed=recipe.training.seed,
             captions_per_item=recipe.data.captions_per_item,
-            max_words=recipe.max_words,
             on_error=recipe.data.on_error,
         )
 
-    def collator(
-        self, recipe: Recipe, model: nn.Module, tokenizer: Any
-    ) -> Callable[[Any], dict[str, Any]]:
+    def collator(self, preprocessor: Preprocessor) -> Callable[[Any], dict[str, Any]]:
         """Captions become ids."""
-        return RetrievalCollator(tokenizer)
+        return RetrievalCollator(preprocessor)
 
-    def module(self, recipe: Recipe, model: nn.Module, items: int, epoch_steps: int) -> nn.Module:
-        """Contrastive and matching losses."""
+    def module(self, recipe: Recipe, tuned: TunedModel, items: int, epoch_steps: int) -> nn.Module:
+        """The contrastive loss and, where there is a matcher, the matching loss."""
         objective = recipe.objective
         settings = recipe.switches.retrieval(
-            model,
+            tuned.model,
             # Each pair's features at most once.
             queue=min(objective.queue or 0, items * recipe.data.captions_per_item),
             momentum=objective.momentum,
             alpha=objective.alpha,
             ramp_steps=epoch_steps,
         )
-        return RetrievalTask(model, settings)
+        return RetrievalTask(tuned.family.dual_encoder(tuned.model), settings)
 
-    def score(
+    def _score(
         self,
         recipe: Recipe,
-        model: nn.Module,
-        tokenizer: Any,
+        tuned: TunedModel,
         splits: Splits[CaptionedMedia],
         records: Sequence[CaptionedMedia],
         *,
         final: bool,
-        progress: Progress | None = None,
+        progress: Progress | None,
     ) -> RetrievalOutcome:
-        """Both directions, in two stages."""
+        """Both directions, in as many stages as the backbone has."""
         settings = recipe.evaluation
         result = evaluate_retrieval(
-            model,
-            tokenizer,
+            Retriever(tuned, settings.batch_size),
             records,
             rerank=settings.rerank,
             score=settings.score,
-            batch_size=settings.batch_size,
-            max_words=recipe.max_words,
-            frames=recipe.data.frames,
-            frame_aware=recipe.switches.frame_aware_evaluation,
             workers=recipe.data.workers,
             half_states=settings.half_states,
             progress=progress,

@@ -1,0 +1,51 @@
+"""Telling tuned models apart by what is in their files, wherever the files lie."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from aurora_vl.backbones.folders import find_backbone, is_file
+from aurora_vl.inference.loading import TunedModel
+
+_WEIGHTS = ("*.safetensors", "*.bin", "config.json", "tokenizer.json", "vocab.txt")
+_CHUNK = 2**20
+
+
+def fingerprint(tuned: TunedModel, adapter: str | None) -> str:
+    """A digest of the backbone, an adapter and how media and texts are prepared.
+
+    Args:
+        tuned: the model.
+        adapter: a name that exists, "base" or None for the backbone alone.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for part in (tuned.backbone, tuned.folders.get(adapter or "")):
+        for path in _files(part) if part is not None else ():
+            digest.update(path.name.encode())
+            digest.update(_content(path))
+    known = adapter if adapter in tuned.settings else tuned.usual
+    digest.update(repr(tuned.settings[known].preparation()).encode())
+    digest.update(str(tuned.image_size).encode())
+    return digest.hexdigest()[:16]
+
+
+def _files(name: str | Path) -> Iterator[Path]:
+    if is_file(name):
+        yield Path(name).expanduser()
+        return
+    folder = find_backbone(name)
+    for pattern in _WEIGHTS:
+        yield from sorted(folder.glob(pattern))
+
+
+def _content(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.digest()
