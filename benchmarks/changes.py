@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from aurora_vl.backbones.blip.modeling import RetrievalOutput, TextRun
+from aurora_vl.backbones.base import TextInputs
+from aurora_vl.backbones.blip.dual_encoder import BlipMatcher, retrieval_backbone
 from aurora_vl.errors import UserError
-from aurora_vl.objectives.retrieval import RetrievalTask, backbone_of
+from aurora_vl.objectives.retrieval import RetrievalTask
 from aurora_vl.tuner.layer import AuroraLinear
 from benchmarks import rerank, train_step
 from benchmarks.measuring import Row, bfloat16_pays, rows_of, time_in_turn
@@ -45,20 +46,36 @@ _VARIANTS = 64  # of a layer: with and without gradients, with one source or two
 _VISION_FIRST_ONLY, _TEXT_FIRST_ONLY = 1, 2  # its place among the arguments of a layer
 
 
-class _KeysPerPair(RetrievalTask):
-    """Each of the 3B pairs computes its picture's keys and values."""
+@dataclass(frozen=True)
+class _States:
+    """Pictures' states (B, n, d) in the place of their keys."""
 
-    def _runs(self, live: RetrievalOutput, texts: Tensor, media: Tensor) -> tuple[TextRun, ...]:
-        return (TextRun(len(texts), self.backbone.cross_keys(live.image_states[media])),)
+    rows: Tensor
+
+    def select(self, rows: Tensor) -> _States:
+        return _States(self.rows[rows])
+
+
+class _KeysPerPair(BlipMatcher):
+    """Each pair computes its picture's keys and values."""
+
+    def keys(self, states: Tensor) -> Any:
+        return _States(states)
+
+    def fuse(self, texts: TextInputs, runs: Sequence[tuple[int, Any]]) -> Tensor:
+        each = [kept.rows.repeat_interleave(count // len(kept.rows), 0) for count, kept in runs]
+        states = torch.cat(each)
+        return super().fuse(texts, [(len(states), super().keys(states))])
 
 
 def build(name: str, setup: Setup) -> RetrievalTask:
     """A contender's task; some are undone in `batch_of` or `contender`."""
     ours = BFLOAT16 if name == BFLOAT16 else OURS
-    kind = _KeysPerPair if name == KEYS_PER_PAIR else RetrievalTask
-    task = train_step.build(ours, setup, kind=kind)
+    task = train_step.build(ours, setup)
     assert isinstance(task, RetrievalTask)
-    if name == EVERY_TOKEN:
+    if name == KEYS_PER_PAIR:
+        task.encoder.matcher = _KeysPerPair(retrieval_backbone(task.model))
+    elif name == EVERY_TOKEN:
         for layer, place in _layers(task):
             layer.register_forward_pre_hook(_without_first_only(place))
     elif name == OWN_MEMORY:
@@ -72,12 +89,13 @@ def build(name: str, setup: Setup) -> RetrievalTask:
     return task
 
 
-def batch_of(name: str, setup: Setup) -> dict[str, Tensor]:
+def batch_of(name: str, setup: Setup) -> dict[str, Any]:
     """A contender's batch."""
     batch = setup.pairs()
     if name == PADDED:
-        ids, mask = pad(batch["input_ids"], batch["attention_mask"])
-        batch |= {"input_ids": ids, "attention_mask": mask}
+        texts = batch["texts"]
+        ids, mask = pad(texts["input_ids"], texts["attention_mask"])
+        batch["texts"] = {"input_ids": ids, "attention_mask": mask}
     return batch
 
 
@@ -140,8 +158,8 @@ def reranking(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
     if setup.backbone == BASE:
         setup = replace(setup, image_size=rerank.SIZES[0])
     match = rerank.contenders(setup, rerank.CANDIDATES, reference_candidates=1)[rerank.OURS]
-    backbone = backbone_of(setup.with_aurora(start=False))
-    pixels = setup.pairs(1)["pixel_values"]
+    backbone = retrieval_backbone(setup.with_aurora(start=False))
+    pixels = setup.pairs(1)["media"]["pixel_values"]
 
     def form(times: int) -> Callable[[], object]:
         @torch.no_grad()
@@ -171,9 +189,10 @@ PARTS: dict[str, Callable[..., list[Row]]] = {
 
 def _layers(task: RetrievalTask) -> Iterator[tuple[nn.Module, int]]:
     """The layers of both encoders, and where they are told that the first token is enough."""
-    for layer in task.backbone.vision_model.encoder.layers:
+    backbone = retrieval_backbone(task.model)
+    for layer in backbone.vision_model.encoder.layers:
         yield layer, _VISION_FIRST_ONLY
-    for layer in task.backbone.text_encoder.encoder.layer:
+    for layer in backbone.text_encoder.encoder.layer:
         yield layer, _TEXT_FIRST_ONLY
 
 

@@ -112,6 +112,12 @@ GOALS = (
         "data: training step",
     ),
     Goal(
+        "encoding a folder, relative to the forward pass of its batches",
+        "data: encode_images of a folder",
+        1.05,
+        "data: forward pass alone",
+    ),
+    Goal(
         "reading a video frame, relative to training on a picture",
         "data: seeking, key frame every 10 s",
         1.0,

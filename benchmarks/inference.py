@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import BlipForImageTextRetrieval
 
-from aurora_vl.objectives.retrieval import backbone_of
+from aurora_vl.backbones.blip.dual_encoder import retrieval_backbone
 from aurora_vl.tuner.layer import AuroraLayer
 from aurora_vl.tuner.rows import BASE_ROWS
 from benchmarks.measuring import Row, rows_of, time_in_turn
@@ -35,7 +35,8 @@ SWITCH = "switch of adapters"
 def contender(name: str, setup: Setup) -> Callable[[], Tensor]:
     """Scores of a batch of pairs, (B,), by one of `CONTENDERS`."""
     batch = setup.pairs()
-    pixels, ids, mask = (batch[k] for k in ("pixel_values", "input_ids", "attention_mask"))
+    pixels = batch["media"]["pixel_values"]
+    ids, mask = (batch["texts"][key] for key in ("input_ids", "attention_mask"))
     if name == "transformers":
         return _transformers(setup, pixels, ids, mask)
     if name == FROZEN:
@@ -47,7 +48,7 @@ def contender(name: str, setup: Setup) -> Callable[[], Tensor]:
         model = model.merge_and_unload()
         if any(isinstance(module, AuroraLayer) for module in model.modules()):
             raise RuntimeError("merging left an adapter's layer in the model")
-    backbone = backbone_of(model)
+    backbone = retrieval_backbone(model)
 
     @torch.inference_mode()
     def score() -> Tensor:

@@ -21,7 +21,7 @@ JOBS: dict[str, dict[str, Part]] = {
         "galleries": rerank.galleries,
     },
     inference.JOB: {"scoring": inference.compare},
-    data.JOB: {"pictures": data.pictures, "videos": data.videos},
+    data.JOB: {"pictures": data.pictures, "folder": data.encoding, "videos": data.videos},
     growth.JOB: dict(growth.PARTS),
     changes.JOB: dict(changes.PARTS),
 }

@@ -17,13 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aurora_vl.backbones.base import MediaInputs, TextInputs
+from aurora_vl.backbones.blip.dual_encoder import retrieval_backbone
 from aurora_vl.backbones.blip.modeling import (
     BlipForRetrieval,
     BlipTextAttention,
     BlipTextLayer,
     BlipVisionLayer,
 )
-from aurora_vl.objectives.retrieval import backbone_of
 from aurora_vl.tuner.gqt import AuroraQueryGate
 from aurora_vl.tuner.layer import AuroraLinear
 
@@ -185,15 +186,16 @@ class ReferenceRetrieval(nn.Module):
         self.pointer = 0
 
     def forward(
-        self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor, media_index: Tensor
+        self, media: MediaInputs, texts: TextInputs, media_index: Tensor
     ) -> dict[str, Tensor]:
         """The losses; arguments as in `RetrievalTask`, the most similar negatives are taken."""
-        model = backbone_of(self.model)
-        ids, mask = pad(input_ids, attention_mask)
-        image = image_states(model, pixel_values)
+        model = retrieval_backbone(self.model)
+        pixels = media["pixel_values"]
+        ids, mask = pad(texts["input_ids"], texts["attention_mask"])
+        image = image_states(model, pixels)
         image_feature = F.normalize(model.vision_proj(image[:, 0]), dim=-1)
         text_feature = F.normalize(model.text_proj(text_states(model, ids, mask)[:, 0]), dim=-1)
-        targets = self._momentum_features(image_feature, text_feature, pixel_values, ids, mask)
+        targets = self._momentum_features(image_feature, text_feature, pixels, ids, mask)
         contrastive = self._contrastive(image_feature, text_feature, *targets, media_index)
         matching = self._matching(image, image_feature, text_feature, ids, mask, media_index)
         return {"loss": contrastive + matching, "loss_itc": contrastive, "loss_itm": matching}
@@ -206,7 +208,7 @@ class ReferenceRetrieval(nn.Module):
             return image.detach(), text.detach()
         for averaged, live in zip(self.averaged.parameters(), self.model.parameters()):
             averaged.data = averaged.data * self.momentum + live.data * (1.0 - self.momentum)
-        model = backbone_of(self.averaged)
+        model = retrieval_backbone(self.averaged)
         image = F.normalize(model.vision_proj(image_states(model, pixels)[:, 0]), dim=-1)
         text = F.normalize(model.text_proj(text_states(model, ids, mask)[:, 0]), dim=-1)
         return image, text
@@ -214,7 +216,7 @@ class ReferenceRetrieval(nn.Module):
     def _contrastive(
         self, image: Tensor, text: Tensor, image_m: Tensor, text_m: Tensor, index: Tensor
     ) -> Tensor:
-        temperature = backbone_of(self.model).temperature.weight
+        temperature = retrieval_backbone(self.model).temperature.weight
         images = torch.cat([image_m.T, self.image_queue], dim=1)  # (D, B + Q)
         texts = torch.cat([text_m.T, self.text_queue], dim=1)
         same = (index[:, None] == torch.cat([index, self.index_queue])[None]).to(image.dtype)
@@ -246,7 +248,7 @@ class ReferenceRetrieval(nn.Module):
         index: Tensor,
     ) -> Tensor:
         """True pairs in one pass, both kinds of negatives in another, as published."""
-        model = backbone_of(self.model)
+        model = retrieval_backbone(self.model)
         with torch.no_grad():
             same = index[:, None] == index[None]
             similarity = (image_feature @ text_feature.T).masked_fill(same, -torch.inf)
@@ -286,7 +288,7 @@ def rerank(
     Returns:
         matching logits (M, K).
     """
-    backbone = backbone_of(model)
+    backbone = retrieval_backbone(model)
     ids, mask = pad(ids, mask)
     rows = []
     for number, (state, chosen) in enumerate(zip(states, candidates)):

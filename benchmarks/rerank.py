@@ -7,30 +7,28 @@ forms compared; how memory grows, on whole evaluations of galleries of two sizes
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from aurora_vl.backbones.blip.matching import match_texts
 from PIL import Image
 from torch import Tensor
 
+from aurora_vl.backbones.base import PreparationSettings, TextInputs
+from aurora_vl.backbones.blip.dual_encoder import BlipDualEncoder, retrieval_backbone
 from aurora_vl.backbones.blip.frame_attention import frame_key_scale
-from aurora_vl.backbones.blip.loading import MINI, load_tokenizer
-from aurora_vl.data.collate import MAX_TOKENS
-from aurora_vl.data.datasets import MediaSet, caption_table
+from aurora_vl.data.datasets import caption_table
 from aurora_vl.data.records import CaptionedMedia
-from aurora_vl.data.transforms import ImageTransform, to_model_input
 from aurora_vl.evaluation.retrieval import evaluate_retrieval
-from aurora_vl.objectives.retrieval import backbone_of
+from aurora_vl.inference.retriever import Retriever
 from benchmarks import reference_implementation as published
 from benchmarks.measuring import Row, rows_of, time_in_turn
 from benchmarks.memory import peaks_of
 from benchmarks.operations import GIGA, counting
-from benchmarks.setup import BASE, Setup, captions
+from benchmarks.setup import BASE, Setup, captions, in_use, prepared
 
 JOB = "rerank"
 GALLERY_JOB = "gallery"
@@ -58,29 +56,35 @@ def contenders(
             long; None for all.
     """
     model = setup.with_aurora(start=False)
-    backbone = backbone_of(model)
+    encoder = BlipDualEncoder(model)
+    matcher = encoder.matcher
+    assert matcher is not None
     generator = torch.Generator().manual_seed(3)
     ids, mask = captions(candidates, setup.config().text_config.vocab_size, generator)
     lengths = mask.sum(1)
     ids, mask = ids.to(setup.torch_device), mask.to(setup.torch_device)
-    scales: Sequence[Tensor | None] = [None] * media
+    texts = TextInputs(input_ids=ids, attention_mask=mask)
+    similarity = None
     with torch.inference_mode():
-        states = backbone.encode_image(setup.pairs(media)["pixel_values"])[0]
+        states = encoder.encode_media(setup.pairs(media)["media"]).states
+        assert states is not None
         if setup.frames:
-            frames = backbone.frame_features(states, setup.frames)  # (M, T, D)
-            similarity = backbone.encode_text(ids, mask)[1] @ frames.transpose(1, 2)
-            scales = [frame_key_scale(each, states.shape[1]) for each in similarity]
+            frames = encoder.frame_features(states, setup.frames)  # (M, T, D)
+            similarity = encoder.encode_texts(texts).features @ frames.transpose(1, 2)
 
     @torch.no_grad()
     def ours() -> Tensor:
-        pairs = zip((backbone.cross_keys(state[None]) for state in states), scales)
+        alike = [None] * media if similarity is None else list(similarity)
         return torch.stack(
-            [match_texts(backbone, cross, ids, mask, lengths, scale) for cross, scale in pairs]
+            [matcher.match(state[None], texts, lengths, each) for state, each in zip(states, alike)]
         )
 
     few = torch.arange(reference_candidates or candidates, device=ids.device).expand(media, -1)
-    few_scales = [scale[: few.shape[1]] for scale in scales if scale is not None]
-    reference_scales = torch.stack(few_scales) if few_scales else None
+    reference_scales = None
+    if similarity is not None:
+        reference_scales = torch.stack(
+            [frame_key_scale(each[: few.shape[1]], states.shape[1]) for each in similarity]
+        )
 
     @torch.no_grad()
     def theirs() -> Tensor:
@@ -163,33 +167,32 @@ def contender(name: str, setup: Setup) -> Callable[[], object]:
 
     def ours() -> object:
         with _gallery(setup) as records:
-            tokenizer = load_tokenizer(MINI)
-            return evaluate_retrieval(model, tokenizer, records, rerank=1, batch_size=_BATCH)
+            return evaluate_retrieval(Retriever(in_use(model), _BATCH), records, rerank=1)
 
     def theirs() -> object:
         with _gallery(setup) as records:
-            return _reference_evaluation(setup, backbone_of(model), records)
+            return _reference_evaluation(setup, model, records)
 
     return ours if name == OURS else theirs
 
 
 @torch.inference_mode()
 def _reference_evaluation(
-    setup: Setup, backbone: torch.nn.Module, records: list[CaptionedMedia]
+    setup: Setup, model: torch.nn.Module, records: list[CaptionedMedia]
 ) -> Tensor:
     """The published loop: the states of all pictures are kept until the last pair is scored."""
-    model = backbone_of(backbone)
-    encoded = load_tokenizer(MINI)(
-        caption_table(records)[0], padding=True, truncation=True, max_length=MAX_TOKENS,
-        return_tensors="pt",
-    )  # fmt: skip
-    ids, mask = (encoded[k].to(setup.torch_device) for k in ("input_ids", "attention_mask"))
-    media = MediaSet(records, ImageTransform(model.config.vision_config.image_size))
-    batches = torch.utils.data.DataLoader(media, _BATCH)
+    backbone, device = retrieval_backbone(model), setup.torch_device
+    tuned = in_use(model)
+    preprocessor = tuned.preprocessor(PreparationSettings())
+    texts = preprocessor.texts(caption_table(records)[0], "caption")
+    ids, mask = texts["input_ids"].to(device), texts["attention_mask"].to(device)
     states = torch.cat(
-        [published.image_states(model, to_model_input(batch.to(ids.device))) for batch in batches]
+        [
+            published.image_states(backbone, media["pixel_values"])
+            for media in prepared(tuned, records, _BATCH, device)
+        ]
     )
-    own = torch.arange(len(records), device=ids.device)[:, None]
+    own = torch.arange(len(records), device=device)[:, None]
     return published.rerank(model, states, ids, mask, own)
 
 

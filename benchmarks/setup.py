@@ -5,15 +5,24 @@ Speed does not depend on what the weights are, so `base` has BLIP-base's shapes 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from peft import LoraConfig, PeftModel, get_peft_model
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import BlipConfig
 
-from aurora_vl.backbones.blip.loading import load, load_config
+from aurora_vl.backbones.base import PreparationSettings
 from aurora_vl.backbones.blip.modeling import HEADS, BlipForRetrieval
+from aurora_vl.backbones.families import family_of_model, load, load_config, load_tokenizer
+from aurora_vl.backbones.folders import MINI
+from aurora_vl.data.records import CaptionedMedia
+from aurora_vl.inference.loading import TunedModel
+from aurora_vl.inference.media import Batch, batches, item_of_record
+from aurora_vl.inference.settings import AdapterSettings
 from aurora_vl.tuner.config import AuroraConfig
 from aurora_vl.tuner.targets import DEFAULT_TARGETS
 
@@ -91,21 +100,42 @@ class Setup:
     def _placed(self, model: PeftModel) -> PeftModel:
         return model.to(self.torch_device).eval()
 
-    def pairs(self, count: int | None = None) -> dict[str, Tensor]:
-        """Random pictures or videos with captions of natural length, padded to the longest."""
+    def pairs(self, count: int | None = None) -> dict[str, Any]:
+        """Random pictures or videos with captions of natural length, for a `RetrievalTask`."""
         count = count or self.batch
         config = self.config()
         size = config.vision_config.image_size
         generator = torch.Generator().manual_seed(1)
         ids, mask = captions(count, config.text_config.vocab_size, generator)
         shape = (count, self.frames, 3, size, size) if self.frames else (count, 3, size, size)
-        made = {
-            "pixel_values": torch.randn(shape, generator=generator),
-            "input_ids": ids,
-            "attention_mask": mask,
+        made: dict[str, Any] = {
+            "media": {"pixel_values": torch.randn(shape, generator=generator)},
+            "texts": {"input_ids": ids, "attention_mask": mask},
             "media_index": torch.arange(count),
         }
-        return {name: tensor.to(self.torch_device) for name, tensor in made.items()}
+        return moved(made, self.torch_device)
+
+
+def in_use(model: nn.Module) -> TunedModel:
+    """A model as inference takes one, with the bundled tokenizer."""
+    family = family_of_model(model)
+    return TunedModel(model, family, MINI, load_tokenizer(MINI), {}, {None: AdapterSettings()})
+
+
+def prepared(
+    tuned: TunedModel, records: Sequence[CaptionedMedia], batch_size: int, device: torch.device
+) -> Iterator[dict[str, Tensor]]:
+    """The records' media as the model takes them, batch by batch."""
+    preprocessor = tuned.preprocessor(PreparationSettings())
+    for batch in batches(map(item_of_record, records), preprocessor, batch_size):
+        assert isinstance(batch, Batch)  # errors are raised
+        yield preprocessor.finish(batch.media, device, torch.float32)
+
+
+def moved(batch: dict[str, Any], device: str | torch.device) -> dict[str, Any]:
+    """A batch on a device, its media and texts too."""
+    found: dict[str, Any] = send_to_device(batch, device)
+    return found
 
 
 def captions(count: int, vocabulary: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aurora_vl.backbones.blip.dual_encoder import BlipDualEncoder
 from aurora_vl.backbones.blip.modeling import HEADS
 from aurora_vl.backbones.gradient_checkpointing import recompute_layers
 from aurora_vl.backbones.precision import keep_frozen_maps_in
@@ -23,7 +25,7 @@ from benchmarks.measuring import Row, bfloat16_pays, rows_of, time_in_turn
 from benchmarks.memory import peaks_of
 from benchmarks.operations import GIGA, counting
 from benchmarks.reference_implementation import ReferenceRetrieval
-from benchmarks.setup import Setup
+from benchmarks.setup import Setup, moved
 
 JOB = "train-step"
 REFERENCE = "reference"
@@ -45,16 +47,13 @@ CONTENDERS = (
 _MOMENTUM = 0.995
 
 
-def build(
-    name: str, setup: Setup, *, start: bool = True, kind: type[RetrievalTask] = RetrievalTask
-) -> nn.Module:
+def build(name: str, setup: Setup, *, start: bool = True) -> nn.Module:
     """A contender's task in training mode: called with a batch it gives `loss` and its parts.
 
     Args:
         name: one of `CONTENDERS`.
         setup: sizes and device.
         start: adapters start as the frozen model; False changes it.
-        kind: of task, but for the reference implementation.
     """
     method = name.split()[0]
     momentum = None if "without momentum" in name else _MOMENTUM
@@ -77,7 +76,7 @@ def build(
     settings = RetrievalSettings(
         queue=setup.queue, momentum=momentum, warm_momentum=False, ramp_steps=0
     )
-    task = kind(model, settings)
+    task = RetrievalTask(BlipDualEncoder(model), settings)
     for buffer, value in zip((task.image_queue, task.text_queue, task.index_queue), queue):
         buffer.copy_(value)
     return task.train()
@@ -94,11 +93,11 @@ def contender(name: str, setup: Setup) -> Callable[[], dict[str, Tensor]]:
 
 
 def stepping(
-    task: nn.Module, batch: Mapping[str, Tensor], *, half: bool
+    task: nn.Module, batch: Mapping[str, Any], *, half: bool
 ) -> Callable[[], dict[str, Tensor]]:
     """A step of a task on one batch, forward, backward and AdamW; `half` is autocast's bfloat16."""
     optimizer = torch.optim.AdamW([p for p in task.parameters() if p.requires_grad])
-    device = batch["input_ids"].device.type
+    device = batch["media_index"].device.type
 
     def step() -> dict[str, Tensor]:
         with torch.autocast(device, torch.bfloat16) if half else nullcontext():
@@ -124,16 +123,15 @@ def counted_operations(name: str, setup: Setup, *, tokens: int | None = None) ->
     batch = setup.pairs()
     if tokens is not None:
         ids = torch.ones(setup.batch, tokens, dtype=torch.long)
-        batch.update(input_ids=ids, attention_mask=ids)
+        batch["texts"] = {"input_ids": ids, "attention_mask": ids}
     with torch.device("meta"):
         return counted(build(name, replace(setup, device="meta")), batch)
 
 
-def counted(task: nn.Module, batch: Mapping[str, Tensor]) -> float:
+def counted(task: nn.Module, batch: dict[str, Any]) -> float:
     """Operations of a step of a task on a batch, in 10^9; both go to the meta device."""
-    given = {key: value.to("meta") for key, value in batch.items()}
     with torch.device("meta"), counting() as counter:
-        task.to("meta")(**given)["loss"].backward()
+        task.to("meta")(**moved(batch, "meta"))["loss"].backward()
     return counter.get_total_flops() / GIGA
 
 

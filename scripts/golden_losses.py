@@ -10,7 +10,11 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from aurora_vl.objectives.answering import QuestionAnsweringTask, answer_losses, rank_answers
+from aurora_vl.backbones.blip.answer_model import BlipAnswerModel, rank_answers
+from aurora_vl.backbones.blip.dual_encoder import BlipDualEncoder, retrieval_backbone
+from aurora_vl.backbones.likelihood import answer_losses
+from aurora_vl.objectives.answering import QuestionAnsweringTask
+from aurora_vl.objectives.matching import Negatives
 from aurora_vl.objectives.presets import switches
 from aurora_vl.objectives.retrieval import RetrievalTask
 from golden_model import DEC, RELEASED, Golden, Part, assembled, outputs_of, trained
@@ -26,17 +30,17 @@ class RecordingTask(RetrievalTask):
 
     drawn: tuple[Tensor, Tensor]
 
-    def _negatives(self, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
-        images, texts, valid = super()._negatives(*args)
-        self.drawn = images, texts
-        return images, texts, valid
+    def _negatives(self, *args: Any, **kwargs: Any) -> Negatives:
+        negatives = super()._negatives(*args, **kwargs)
+        self.drawn = negatives.images, negatives.texts
+        return negatives
 
 
 def retrieval_task(g: Golden, model: PeftModel, *, float32_targets: bool = False) -> RecordingTask:
     """The released task with the file's queue, in training mode (nothing drops)."""
     chosen = switches("released", float32_targets=float32_targets)
     settings = chosen.retrieval(model, queue=QUEUE, momentum=MOMENTUM, alpha=ALPHA, ramp_steps=0)
-    task = RecordingTask(model, settings).train()
+    task = RecordingTask(BlipDualEncoder(model), settings).train()
     task.image_queue.copy_(g.input("image_queue").T)
     task.text_queue.copy_(g.input("text_queue").T)
     return task
@@ -60,8 +64,12 @@ def retrieval_step(
     g: Golden, task: RecordingTask, pixels: Tensor, index: Tensor
 ) -> tuple[dict[str, Tensor], Tensors]:
     """The losses of one batch, and what the file keeps of it."""
-    with outputs_of(task.backbone.itm_head) as logits:
-        losses = task(pixels, g.input("train_text_ids"), g.input("train_text_mask"), index)
+    texts = {
+        "input_ids": g.input("train_text_ids"),
+        "attention_mask": g.input("train_text_mask"),
+    }
+    with outputs_of(retrieval_backbone(task.model).itm_head) as logits:
+        losses = task({"pixel_values": pixels}, texts, index)
     found = {
         "loss_ita": losses["loss_itc"],
         "loss_itm": losses["loss_itm"],
@@ -141,12 +149,17 @@ def train3(g: Golden, _names: list[str]) -> Tensors:
 
 def vqa_loss(g: Golden, pixels: str) -> Tensor:
     """The released loss of the questions with their answers."""
-    task = QuestionAnsweringTask(g.answering, RELEASED.answering()).train()
+    media = g.input(pixels)
+    frames = media.shape[1] if media.ndim == 5 else 1
+    task = QuestionAnsweringTask(BlipAnswerModel(g.answering), RELEASED.answering(frames)).train()
+    ids, mask = g.questions
     return task(
-        g.input(pixels),
-        *g.questions,
-        g.input("vqa_answer_ids"),
-        g.input("vqa_answer_mask"),
+        {"pixel_values": media},
+        {"input_ids": ids, "attention_mask": mask},
+        {
+            "input_ids": g.input("vqa_answer_ids"),
+            "attention_mask": g.input("vqa_answer_mask"),
+        },
         g.input("vqa_n"),
         g.input("vqa_weights"),
     )["loss"]

@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from transformers import BlipConfig, PreTrainedModel
 
 import aurora_vl.tuner as tuner
+from aurora_vl.backbones.blip.answer_model import answering_backbone
+from aurora_vl.backbones.blip.dual_encoder import retrieval_backbone
+from aurora_vl.backbones.blip.family import BlipFamily
 from aurora_vl.backbones.blip.modeling import BlipForQuestionAnswering, BlipForRetrieval
-from aurora_vl.objectives.answering import answering_backbone
 from aurora_vl.objectives.presets import Switches, switches
-from aurora_vl.objectives.retrieval import backbone_of
 
 WIDTH, LAYERS, HEADS, RANK = 768, 2, 12, 8
 CLS, SEP, DEC, ENC = 101, 102, 198, 199
@@ -178,7 +179,12 @@ def _config() -> BlipConfig:
 
 def retrieval_model(fill: Fill, switches: Switches) -> PeftModel:
     """The adapted retrieval model, filled, in float64."""
-    return _adapted(BlipForRetrieval(_config()), fill, switches, switches.heads())
+    heads = BlipFamily().trained_heads(
+        "retrieval",
+        text_projection=switches.train_text_proj,
+        temperature=switches.train_temperature,
+    )
+    return _adapted(BlipForRetrieval(_config()), fill, switches, heads)
 
 
 def answering_model(fill: Fill, switches: Switches) -> PeftModel:
@@ -240,7 +246,7 @@ class Golden:
     @property
     def backbone(self) -> BlipForRetrieval:
         """The retrieval backbone with the adapter's layers."""
-        return backbone_of(self.retrieval)
+        return retrieval_backbone(self.retrieval)
 
     @property
     def answers(self) -> BlipForQuestionAnswering:

@@ -29,6 +29,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from transformers import BlipConfig, PreTrainedTokenizerFast
 
 from aurora_vl.backbones.blip.modeling import BlipForQuestionAnswering, BlipForRetrieval
+from aurora_vl.backbones.blip.preparation import IMAGE_MEAN, IMAGE_STD
 from aurora_vl.data.synthetic.drawing import draw, object_coverage
 from aurora_vl.data.synthetic.grammar import caption
 from aurora_vl.data.synthetic.pictograms import KINDS
@@ -145,6 +146,11 @@ def patch_labels(scene: Scene, moment: float) -> np.ndarray:
     return labels.reshape(-1, len(LABELS))
 
 
+def normalised(pixels: Tensor) -> Tensor:
+    """Pictures uint8 (B, 3, 64, 64) as the model takes them."""
+    return to_model_input(pixels, IMAGE_MEAN, IMAGE_STD)
+
+
 @torch.no_grad()
 def start_values(model: Pretraining) -> None:
     """Starting values for a narrow model.
@@ -203,7 +209,7 @@ class Pretraining(nn.Module):
 
     def forward(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
         """The contrastive, matching, answer and patch losses of one batch."""
-        states, image_features = self.retrieval.encode_image(to_model_input(batch["pixels"]))
+        states, image_features = self.retrieval.encode_image(normalised(batch["pixels"]))
         ids, mask = self.ids(batch["captions"])
         _, text_features = self.retrieval.encode_text(ids, mask)
         temperature = self.retrieval.temperature.weight.clamp(0.01, 0.5)
@@ -216,7 +222,7 @@ class Pretraining(nn.Module):
 
     def decoder_loss(self, batch: dict[str, Any]) -> Tensor:
         """The answer loss by itself."""
-        return self.answer_loss(self.retrieval.vision_model(to_model_input(batch["pixels"])), batch)
+        return self.answer_loss(self.retrieval.vision_model(normalised(batch["pixels"])), batch)
 
     def patch_loss(self, states: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy of the covered patches' kind, colour, size and place."""
@@ -259,7 +265,7 @@ class Pretraining(nn.Module):
 def recalls(model: Pretraining, batch: dict[str, Any]) -> dict[str, float]:
     """R@1 by features and after matching the best 16 of each."""
     model.eval()
-    states, image_features = model.retrieval.encode_image(to_model_input(batch["pixels"]))
+    states, image_features = model.retrieval.encode_image(normalised(batch["pixels"]))
     ids, mask = model.ids(batch["captions"])
     _, text_features = model.retrieval.encode_text(ids, mask)
     similarity = image_features @ text_features.T
@@ -291,7 +297,7 @@ def recalls(model: Pretraining, batch: dict[str, Any]) -> dict[str, float]:
 def right_answers(model: Pretraining, batch: dict[str, Any]) -> dict[str, float]:
     """The % of right answers, and how many of those with two words."""
     model.eval()
-    pixels = to_model_input(batch["pixels"])
+    pixels = normalised(batch["pixels"])
     asked, asked_mask = model.ids(batch["questions"])
     tokens = model.answering.generate(pixels, asked, asked_mask, max_new_tokens=6)
     replies = model.tokenizer.batch_decode(tokens, skip_special_tokens=True)

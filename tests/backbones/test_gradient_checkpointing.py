@@ -6,10 +6,13 @@ from collections import Counter
 
 import pytest
 import torch
+from in_use import by_part
 from tiny_blip import batch, tiny_model
 
+from aurora_vl.backbones.base import Part
+from aurora_vl.backbones.blip.dual_encoder import BlipDualEncoder
 from aurora_vl.backbones.blip.modeling import BlipTextLayer, BlipVisionLayer
-from aurora_vl.backbones.gradient_checkpointing import Part, recompute_layers
+from aurora_vl.backbones.gradient_checkpointing import recompute_layers
 from aurora_vl.objectives.retrieval import RetrievalSettings, RetrievalTask
 
 
@@ -25,9 +28,10 @@ def step(
             getattr(layer, inner).register_forward_pre_hook(
                 lambda *_, kind=kind: runs.update([kind])
             )
-    task = RetrievalTask(model, RetrievalSettings(queue=8, ramp_steps=0)).train()
+    settings = RetrievalSettings(queue=8, ramp_steps=0)
+    task = RetrievalTask(BlipDualEncoder(model), settings).train()
     torch.manual_seed(3)
-    losses = task(**batch([0, 1, 2, 0]))
+    losses = task(**by_part(batch([0, 1, 2, 0])))
     losses["loss"].backward()
     gradients = {n: p.grad for n, p in task.named_parameters() if p.grad is not None}
     return {n: value.detach() for n, value in losses.items()}, gradients, runs

@@ -54,7 +54,7 @@ def test_compiling_asks_for_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_operations_of_four_pairs_of_fewer_pictures(together: int, gflop: float) -> None:
     """The numbers of docs/performance.md."""
     batch = BASE.pairs()
-    batch["pixel_values"] = batch["pixel_values"][::together]
+    batch["media"]["pixel_values"] = batch["media"]["pixel_values"][::together]
     batch["media_index"] = torch.arange(BASE.batch) // together
     with torch.device("meta"):
         task = changes.build(changes.OURS, replace(BASE, device="meta"))

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from aurora_vl.backbones.blip.matching import match_texts
 from command_line import run_in_process
 
+from aurora_vl.backbones.blip import dual_encoder
+from aurora_vl.backbones.blip.dual_encoder import BlipDualEncoder
 from aurora_vl.data.video import read_frames
-from aurora_vl.objectives.retrieval import backbone_of
 from benchmarks import data, growth, inference, rerank
 from benchmarks.clips import RATE, decode_everything, write_clip
 from benchmarks.setup import Setup
@@ -38,13 +38,12 @@ def test_re_ranking_gives_the_reference_loops_scores_and_order(frames: int) -> N
 
 def test_frame_aware_pairs_are_other_pairs() -> None:
     setup = replace(MINI, frames=3)
-    model = backbone_of(setup.with_aurora(start=False))
-    ids, mask = (setup.pairs(4)[key] for key in ("input_ids", "attention_mask"))
+    encoder = BlipDualEncoder(setup.with_aurora(start=False))
+    texts = setup.pairs(4)["texts"]
     with torch.inference_mode():
-        cross = model.cross_keys(model.encode_image(setup.pairs(1)["pixel_values"])[0])
-        scale = torch.rand(4, cross.keys[0].shape[2])
-        given = ids, mask, mask.sum(1)
-        aware, unaware = match_texts(model, cross, *given, scale), match_texts(model, cross, *given)
+        states = encoder.encode_media(setup.pairs(1)["media"]).states
+        given = states, texts, texts["attention_mask"].sum(1)
+        aware, unaware = (encoder.matcher.match(*given, s) for s in (torch.rand(4, 3), None))
     assert not torch.allclose(aware, unaware, atol=1e-3)
 
 
@@ -56,15 +55,25 @@ def test_re_ranking_counts_fewer_operations(monkeypatch: pytest.MonkeyPatch) -> 
     assert rows["aurora"].remark == "same ranking"
 
 
-def test_texts_matched_in_parts_score_as_together() -> None:
-    backbone = backbone_of(MINI.with_aurora(start=False))
-    batch = MINI.pairs(8)
+def test_texts_matched_in_parts_score_as_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dual_encoder, "TEXTS_AT_ONCE", 3)
+    encoder = BlipDualEncoder(MINI.with_aurora(start=False))
+    backbone, texts = encoder.backbone, MINI.pairs(8)["texts"]
     with torch.inference_mode():
-        cross = backbone.cross_keys(backbone.encode_image(batch["pixel_values"][:1])[0])
-        texts = batch["input_ids"], batch["attention_mask"]
-        together = backbone.match(*texts, cross)[:, 1].double()
-        parts = match_texts(backbone, cross, *texts, texts[1].sum(1), at_once=3)
+        states = encoder.encode_media(MINI.pairs(1)["media"]).states
+        cross = backbone.cross_keys(states)
+        together = backbone.match(*texts.values(), cross)[:, 1].double()
+        parts = encoder.matcher.match(states, texts, texts["attention_mask"].sum(1))
     assert torch.allclose(parts, together, atol=1e-5)
+
+
+def test_both_forms_score_a_gallery() -> None:
+    """The reference loop gives the logit of each picture's own caption, ours a whole result."""
+    setup = replace(MINI, items=9)  # more than a batch
+    theirs = rerank.contender("reference", setup)()
+    assert theirs.shape == (9, 1)
+    assert theirs.isfinite().all()
+    assert rerank.contender("aurora", setup)().media_to_text.shape == (9, 9)
 
 
 def test_merged_scores_are_the_unmerged_ones() -> None:
@@ -92,6 +101,20 @@ def test_the_command_writes_its_rows(tmp_path: Path) -> None:
     assert len(rows["inference: merged"]["seconds"]) == 1
     assert all(rate > 0 for rate in written["machine"]["gflop_per_second"].values())
     assert written["goals"] == []  # they are BLIP-base's
+
+
+def test_a_folder_is_encoded_as_by_the_forward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "_FOLDER", 70)  # more than a batch
+    forward, ours = data.encoding(MINI, 1)
+    assert (forward.name, ours.name) == (f"data: {data.FORWARD}", f"data: {data.ENCODING}")
+    assert forward.ratio == 1.0
+    assert ours.difference < 1e-5
+    assert ours.per_second == pytest.approx(1 / ours.median_s)
+
+
+def test_pictures_are_decoded_and_augmented() -> None:
+    names = [row.name for row in data.pictures(replace(MINI, queue=64), 1)]
+    assert names == [f"data: {name}" for name in (data.STEP, data.DECODING, "augmentation")]
 
 
 def test_videos_are_read_by_seeking_and_by_decoding_all() -> None:

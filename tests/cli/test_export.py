@@ -22,6 +22,7 @@ from without_us import ANSWERS, RETRIEVAL, call_theirs, run_without_us
 import aurora_vl
 from aurora_vl import AuroraConfig
 from aurora_vl.backbones.blip.modeling import BlipForQuestionAnswering, BlipForRetrieval
+from aurora_vl.backbones.blip.preparation import IMAGE_MEAN, IMAGE_STD
 from aurora_vl.data.transforms import ImageTransform, to_model_input
 
 ENC = tiny_config().text_config.enc_token_id
@@ -121,7 +122,8 @@ def test_merged_folders_read_words_and_pictures_as_training_did(
     picture = Image.radial_gradient("L").resize((40, 30)).convert("RGB")
     processor = AutoImageProcessor.from_pretrained(merged)
     theirs = processor(picture, return_tensors="pt").pixel_values
-    torch.testing.assert_close(theirs, to_model_input(ImageTransform(16)(picture)[None]))
+    pixels = ImageTransform(16).image(picture)[None]
+    torch.testing.assert_close(theirs, to_model_input(pixels, IMAGE_MEAN, IMAGE_STD))
 
 
 @pytest.mark.parametrize("named", ["class", "maps"])

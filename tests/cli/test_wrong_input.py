@@ -192,7 +192,7 @@ def test_a_wrong_answer_list_is_noticed_before_anything_is_done(
         line = {"image": f"{split}0.png", "question": "what color", "answer": "red"}
         own_data.write(split, [line])
     monkeypatch.setattr(run, "build_model", None)
-    monkeypatch.setattr(run, "load_adapter", None)
+    monkeypatch.setattr(run, "load_trained", None)
     listed = own_data.folder / name
     settings = ["task=vqa", f"evaluation.answer_list={listed}"]
     if command == "compare":

@@ -8,18 +8,21 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_blip import tiny_tokenizer
+from tiny_blip import tiny_config, tiny_tokenizer
 from torch.utils.data import DataLoader
 from videos import write_numbered
 
-from aurora_vl.data.answers import answer_vocabulary, encode_answers, shares_of_votes
-from aurora_vl.data.questions import QuestionCollator, QuestionTrainSet
+from aurora_vl.backbones.base import PreparationSettings
+from aurora_vl.backbones.blip.preparation import MAX_ANSWER_TOKENS, BlipPreprocessor
+from aurora_vl.data.answers import answer_vocabulary, shares_of_votes
+from aurora_vl.data.collate import QuestionCollator
+from aurora_vl.data.questions import QuestionTrainSet
 from aurora_vl.data.records import QuestionRecord
 from aurora_vl.data.transforms import ImageTransform
 from aurora_vl.errors import UserError
 
 CROP = ImageTransform(8, (0.3, 1.0), frames=3)
-DEC = 4
+PREPARE = BlipPreprocessor(tiny_tokenizer(), tiny_config(), PreparationSettings())
 
 
 def asked(path: Path, *answers: str, question: str = "What?", source: str = "") -> QuestionRecord:
@@ -63,19 +66,19 @@ def test_visual_genomes_answers_are_no_votes_for_the_commonest(tmp_path: Path) -
 
 
 def test_answers_begin_with_dec_and_end_with_sep() -> None:
-    ids, mask = encode_answers(tiny_tokenizer(), ["red", "the big dog"], DEC)
-    assert ids.tolist() == [[4, 12, 3, 0, 0], [4, 7, 8, 16, 3]]
-    assert mask.tolist() == [[1, 1, 1, 0, 0], [1] * 5]
-    cut, _ = encode_answers(tiny_tokenizer(), ["the big dog"], DEC, max_tokens=3)
-    assert cut.tolist() == [[4, 7, 3]]
+    texts = PREPARE.texts(["red", "the big dog"], "answer")
+    assert texts["input_ids"].tolist() == [[4, 12, 3, 0, 0], [4, 7, 8, 16, 3]]
+    assert texts["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1] * 5]
+    cut = PREPARE.texts(["the " * 30], "answer")["input_ids"]
+    assert cut.tolist() == [[4, *[7] * (MAX_ANSWER_TOKENS - 2), 3]]
 
 
 def test_an_item_per_answered_question(records: list[QuestionRecord]) -> None:
     items = QuestionTrainSet(records, CROP, seed=0, answer_weight=0.5, genome_weight=0.2)
     assert len(items) == 2
     first, last = items[0], items[1]
-    assert first["pixel_values"].shape == (3, 8, 8)
-    assert first["asked"] == [("is it a dog?", ["dog", "a cat"], [0.25, 0.125])]
+    assert first["media"].shape == (3, 8, 8)
+    assert first["asked"] == [("Is it a DOG?!", ["dog", "a cat"], [0.25, 0.125])]
     assert [each.weights for each in last["asked"]] == [[0.2]]  # Visual Genome's
 
 
@@ -98,11 +101,11 @@ def test_questions_about_a_medium_together(records: list[QuestionRecord]) -> Non
 
 def test_items_come_from_seed_and_epoch(records: list[QuestionRecord]) -> None:
     one, two = (QuestionTrainSet(records, CROP, seed=1) for _ in range(2))
-    assert torch.equal(one[0]["pixel_values"], two[0]["pixel_values"])
+    assert torch.equal(one[0]["media"], two[0]["media"])
     assert one[0]["augment_seed"] == two[0]["augment_seed"]
     two.set_epoch(1)
     assert one[0]["augment_seed"] != two[0]["augment_seed"]
-    assert not torch.equal(one[0]["pixel_values"], two[0]["pixel_values"])
+    assert not torch.equal(one[0]["media"], two[0]["media"])
 
 
 def test_a_damaged_picture_may_be_skipped(records: list[QuestionRecord]) -> None:
@@ -123,14 +126,15 @@ def test_a_batch(records: list[QuestionRecord]) -> None:
     loader = DataLoader(
         QuestionTrainSet(records, CROP, seed=0),
         2,
-        collate_fn=QuestionCollator(tiny_tokenizer(), DEC),
+        collate_fn=QuestionCollator(PREPARE),
     )
     (batch,) = loader
-    assert batch["pixel_values"].shape == (2, 3, 8, 8)
-    assert batch["question_ids"].shape == batch["question_mask"].shape == (2, 7)
-    assert batch["question_mask"].sum(1).tolist() == [7, 4]
-    assert batch["answer_ids"].tolist() == [[4, 16, 3, 0], [4, 6, 17, 3], [4, 18, 3, 0]]
-    assert batch["answer_mask"].sum(1).tolist() == [3, 4, 3]
+    assert batch["media"]["pixel_values"].shape == (2, 3, 8, 8)
+    questions, answers = batch["questions"], batch["answers"]
+    assert questions["input_ids"].shape == questions["attention_mask"].shape == (2, 7)
+    assert questions["attention_mask"].sum(1).tolist() == [7, 4]
+    assert answers["input_ids"].tolist() == [[4, 16, 3, 0], [4, 6, 17, 3], [4, 18, 3, 0]]
+    assert answers["attention_mask"].sum(1).tolist() == [3, 4, 3]
     assert batch["answer_counts"].tolist() == [2, 1]
     assert batch["question_counts"].tolist() == [1, 1]
     torch.testing.assert_close(batch["answer_weights"], torch.tensor([0.5, 0.25, 0.2]))
@@ -142,5 +146,5 @@ def test_a_batch_of_videos(tmp_path: Path) -> None:
         write_numbered(tmp_path / name, 6)
         records.append(asked(tmp_path / name, "dog"))
     items = QuestionTrainSet(records, CROP, seed=0)
-    batch = QuestionCollator(tiny_tokenizer(), DEC)([items[0], items[1]])
-    assert batch["pixel_values"].shape == (2, 3, 3, 8, 8)
+    batch = QuestionCollator(PREPARE)([items[0], items[1]])
+    assert batch["media"]["pixel_values"].shape == (2, 3, 3, 8, 8)

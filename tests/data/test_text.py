@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aurora_vl.data.text import clean_caption, clean_question, count_words, is_blank
+from aurora_vl.backbones.blip.text import clean_caption, clean_question
+from aurora_vl.data.text import count_words, is_blank
 
 REMOVED = '.!"()*#:;~'
 

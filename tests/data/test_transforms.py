@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from aurora_vl.backbones.blip.preparation import IMAGE_MEAN, IMAGE_STD
 from aurora_vl.data.transforms import (
-    IMAGE_MEAN,
-    IMAGE_STD,
     Augment,
     ImageTransform,
     draw_crop,
@@ -27,7 +26,7 @@ def gradient(width: int, height: int) -> Image.Image:
 
 def test_evaluation_resizes_the_whole_picture_without_cropping() -> None:
     image = gradient(60, 30)
-    pixels = ImageTransform(16)(image)
+    pixels = ImageTransform(16).image(image)
     assert pixels.dtype == torch.uint8
     assert pixels.shape == (3, 16, 16)
     assert pixels.is_contiguous()
@@ -40,13 +39,15 @@ def test_evaluation_resizes_the_whole_picture_without_cropping() -> None:
 
 def test_a_scale_without_a_generator_cuts_nothing() -> None:
     image = gradient(60, 30)
-    assert torch.equal(ImageTransform(16, (0.5, 1.0))(image), ImageTransform(16)(image))
+    assert torch.equal(ImageTransform(16, (0.5, 1.0)).image(image), ImageTransform(16).image(image))
 
 
 def test_a_crop_is_reproducible_and_follows_the_generator() -> None:
     transform = ImageTransform(16, (0.3, 0.6))
     image = gradient(60, 30)
-    first, again, other = (transform(image, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    first, again, other = (
+        transform.image(image, np.random.default_rng(seed)) for seed in (1, 1, 2)
+    )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -56,7 +57,7 @@ def test_frames_may_share_one_box() -> None:
     box = transform.draw(60, 30, np.random.default_rng(0))
     assert box is not None
     frame = gradient(60, 30)
-    expected = ImageTransform(16)(frame.crop(box))
+    expected = ImageTransform(16).image(frame.crop(box))
     assert torch.equal(transform.apply(frame, box), expected)
 
 
@@ -97,7 +98,7 @@ def test_a_wrong_scale_or_size_is_refused(scale: tuple[float, float]) -> None:
 def test_model_input_is_normalised_by_channel() -> None:
     pixels = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
     pixels[1] = 255
-    values = to_model_input(pixels)
+    values = to_model_input(pixels, IMAGE_MEAN, IMAGE_STD)
     assert values.dtype == torch.float32
     for channel in range(3):
         black, white = values[0, channel, 0, 0].item(), values[1, channel, 0, 0].item()
@@ -107,10 +108,13 @@ def test_model_input_is_normalised_by_channel() -> None:
 
 def test_model_input_takes_videos_and_other_types() -> None:
     video = torch.randint(0, 256, (2, 5, 3, 4, 4), dtype=torch.uint8)
-    values = to_model_input(video, dtype=torch.bfloat16)
+    values = to_model_input(video, IMAGE_MEAN, IMAGE_STD, dtype=torch.bfloat16)
     assert values.shape == video.shape
     assert values.dtype == torch.bfloat16
-    assert torch.equal(to_model_input(video)[1, 3], to_model_input(video[1, 3:4])[0])
+    assert torch.equal(
+        to_model_input(video, IMAGE_MEAN, IMAGE_STD)[1, 3],
+        to_model_input(video[1, 3:4], IMAGE_MEAN, IMAGE_STD)[0],
+    )
 
 
 def test_augmentation_comes_before_normalisation_and_needs_seeds() -> None:
@@ -118,8 +122,8 @@ def test_augmentation_comes_before_normalisation_and_needs_seeds() -> None:
     augment, seeds = Augment("safe"), torch.arange(4)
     expected = augment(pixels.float() / 255, seeds)
     mean, std = torch.tensor(IMAGE_MEAN).view(3, 1, 1), torch.tensor(IMAGE_STD).view(3, 1, 1)
-    values = to_model_input(pixels, augment, seeds)
+    values = to_model_input(pixels, IMAGE_MEAN, IMAGE_STD, augment=augment, seeds=seeds)
     torch.testing.assert_close(values, (expected - mean) / std)
-    assert not torch.equal(values, to_model_input(pixels))
+    assert not torch.equal(values, to_model_input(pixels, IMAGE_MEAN, IMAGE_STD))
     with pytest.raises(ValueError, match="seeds"):
-        to_model_input(pixels, augment)
+        to_model_input(pixels, IMAGE_MEAN, IMAGE_STD, augment=augment)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from in_use import answerer_of
 from PIL import Image
 from tiny_blip import COLOURS, THINGS, fill, tiny_config, tiny_tokenizer
 
@@ -16,8 +17,6 @@ from aurora_vl.backbones.blip.modeling import BlipForQuestionAnswering
 from aurora_vl.data.records import QuestionRecord
 from aurora_vl.errors import UserError
 from aurora_vl.evaluation.answering import (
-    Answer,
-    AnsweringPlan,
     accuracies_by,
     answer_blindly,
     answer_questions,
@@ -27,9 +26,10 @@ from aurora_vl.evaluation.answering import (
     unlisted_share,
 )
 from aurora_vl.evaluation.vqa_metric import exact_score
+from aurora_vl.inference.answerer import Answer, Answerer
 
 CANDIDATES = [f"{colour} {thing}" for colour in COLOURS for thing in THINGS] + COLOURS
-RANK = AnsweringPlan(candidates=CANDIDATES, top=99, batch_size=2)
+RANK: dict[str, Any] = {"inference": "rank", "answers": tuple(CANDIDATES), "top": 99}
 TOKENIZER = tiny_tokenizer()
 
 
@@ -41,7 +41,7 @@ def model() -> Any:
         bias = backbone.text_decoder.cls.predictions.bias
         bias[:6] -= 20.0
         bias[3] += 22.0
-    return backbone.train()
+    return backbone.eval()
 
 
 @pytest.fixture(scope="module")
@@ -66,35 +66,33 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> list[QuestionRecord]:
     ]
 
 
+def answering(model: Any, batch_size: int = 2, **changed: Any) -> Answerer:
+    return answerer_of(model, TOKENIZER, batch_size, **{**RANK, **changed})
+
+
 def told(answers: list[Answer]) -> list[tuple[str, float]]:
-    return [(answer.answer, round(answer.log_likelihood, 6)) for answer in answers]
+    return [(str(answer), round(answer.log_likelihood, 6)) for answer in answers]
 
 
 def test_each_question_gets_the_answer_it_gets_alone(
     model: Any, records: list[QuestionRecord]
 ) -> None:
     seen: list[tuple[int, int]] = []
-    together = answer_questions(
-        model, TOKENIZER, records, RANK, progress=lambda *done: seen.append(done)
-    )
-    alone = [answer_questions(model, TOKENIZER, [record], RANK)[0] for record in records]
+    together = answer_questions(answering(model), records, progress=lambda *done: seen.append(done))
+    alone = [answer_questions(answering(model), [record])[0] for record in records]
     assert told(together) == told(alone)
     assert len(set(told(together))) > 3
     assert seen[-1] == (9, 9)
-    assert model.training
 
 
 def test_both_ways_give_an_answer_the_same_score(model: Any, records: list[QuestionRecord]) -> None:
     """What generation says, asked of the ranking, scores the same."""
-    written = answer_questions(
-        model, TOKENIZER, records, replace(RANK, inference="generate", max_tokens=6)
-    )
+    written = answer_questions(answering(model, inference="generate", max_answer_tokens=6), records)
     for record, answer in zip(records, written, strict=True):
-        one = replace(RANK, candidates=[answer.answer])
-        (ranked,) = answer_questions(model, TOKENIZER, [record], one)
-        if len(answer.answer.split()) < 6:  # ended by itself, with [SEP]
+        (ranked,) = answer_questions(answering(model, answers=(str(answer),)), [record])
+        if len(answer.split()) < 6:  # ended by itself, with [SEP]
             assert ranked.log_likelihood == pytest.approx(answer.log_likelihood, rel=1e-9)
-    finished = [answer for answer in written if len(answer.answer.split()) < 6]
+    finished = [answer for answer in written if len(answer.split()) < 6]
     assert finished
 
 
@@ -102,9 +100,9 @@ def test_beams_find_no_worse_answer(model: Any, records: list[QuestionRecord]) -
     """They look for the answer that is likeliest by the token; here all find it, some a better."""
 
     def by_token(beams: int) -> list[float]:
-        plan = replace(RANK, inference="generate", beams=beams, max_tokens=6)
-        answers = answer_questions(model, TOKENIZER, records, plan)
-        return [a.log_likelihood / min(len(a.answer.split()) + 1, 6) for a in answers]  # [SEP]
+        writing = answering(model, inference="generate", beams=beams, max_answer_tokens=6)
+        answers = answer_questions(writing, records)
+        return [a.log_likelihood / min(len(a.split()) + 1, 6) for a in answers]  # [SEP]
 
     greedy, searched = by_token(1), by_token(3)
     assert all(found > written - 1e-9 for written, found in zip(greedy, searched, strict=True))
@@ -114,18 +112,11 @@ def test_beams_find_no_worse_answer(model: Any, records: list[QuestionRecord]) -
 def test_generation_stops_at_the_end_of_an_answer(
     model: Any, records: list[QuestionRecord]
 ) -> None:
-    plan = replace(RANK, inference="generate", beams=3, max_tokens=4)
-    for answer in answer_questions(model, TOKENIZER, records, plan):
-        assert len(answer.answer.split()) <= 4
-        assert "[" not in answer.answer
+    writing = answering(model, inference="generate", beams=3, max_answer_tokens=4)
+    for answer in answer_questions(writing, records):
+        assert len(answer.split()) <= 4
+        assert "[" not in answer
         assert answer.log_likelihood < 0
-
-
-def test_without_candidates_nothing_can_be_ranked(
-    model: Any, records: list[QuestionRecord]
-) -> None:
-    with pytest.raises(UserError, match="no answers to choose from"):
-        answer_questions(model, TOKENIZER, records, AnsweringPlan())
 
 
 def test_a_diverged_model_is_told(records: list[QuestionRecord]) -> None:
@@ -133,18 +124,18 @@ def test_a_diverged_model_is_told(records: list[QuestionRecord]) -> None:
     with torch.no_grad():
         broken.vision_model.post_layernorm.weight.fill_(torch.nan)
     with pytest.raises(UserError, match="not finite"):
-        answer_questions(broken, TOKENIZER, records[:1], RANK)
+        answer_questions(answering(broken), records[:1])
 
 
 def test_blind_answers_depend_on_the_question_alone(
     model: Any, records: list[QuestionRecord]
 ) -> None:
-    answers = told(answer_blindly(model, TOKENIZER, records, RANK))
+    answers = told(answer_blindly(answering(model), records))
     questions = [record.question for record in records]
     assert len(dict(zip(questions, answers))) == len(set(zip(questions, answers)))
     moved = [replace(record, path=records[0].path) for record in records]
-    assert told(answer_blindly(model, TOKENIZER, moved, RANK)) == answers
-    assert told(answer_questions(model, TOKENIZER, records, RANK)) != answers
+    assert told(answer_blindly(answering(model), moved)) == answers
+    assert told(answer_questions(answering(model), records)) != answers
 
 
 def test_a_result_file_holds_every_question_once(records: list[QuestionRecord]) -> None:

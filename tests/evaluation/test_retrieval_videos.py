@@ -9,18 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from in_use import retriever_of
 from tiny_blip import COLOURS, SIZE, THINGS, tiny_model, tiny_tokenizer
 from torch import nn
 from videos import write_frames
 
-from aurora_vl.backbones.blip import matching
+from aurora_vl.backbones.blip import dual_encoder
+from aurora_vl.backbones.blip.dual_encoder import retrieval_backbone
+from aurora_vl.backbones.blip.preparation import IMAGE_MEAN, IMAGE_STD
+from aurora_vl.backbones.blip.text import clean_caption
 from aurora_vl.data.records import CaptionedMedia
-from aurora_vl.data.text import clean_caption
 from aurora_vl.data.transforms import ImageTransform, to_model_input
 from aurora_vl.data.video import read_frames
 from aurora_vl.errors import UserError
 from aurora_vl.evaluation.retrieval import RetrievalResult, evaluate_retrieval
-from aurora_vl.objectives.retrieval import backbone_of
 
 FRAMES = 3
 CAPTIONS = [2, 0, 1, 2, 1]
@@ -49,14 +51,17 @@ def plain_loop(
     model: nn.Module, records: list[CaptionedMedia], aware: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cosines and matching logits of every pair, (M, T), each frame and pair by itself."""
-    backbone = backbone_of(model)
+    backbone = retrieval_backbone(model)
     texts = [clean_caption(text) for record in records for text in record.captions]
     cosine = np.zeros((len(records), len(texts)))
     logit = np.zeros_like(cosine)
     for row, record in enumerate(records):
-        pictures = [ImageTransform(SIZE)(p) for p in read_frames(record.path, FRAMES)]
+        pictures = [ImageTransform(SIZE).image(p) for p in read_frames(record.path, FRAMES)]
         states = [
-            backbone.vision_model(to_model_input(p[None], dtype=torch.float64)) for p in pictures
+            backbone.vision_model(
+                to_model_input(p[None], IMAGE_MEAN, IMAGE_STD, dtype=torch.float64)
+            )
+            for p in pictures
         ]
         project = backbone.vision_proj
         mean = torch.stack([s[0, 0] for s in states]).mean(0)
@@ -78,10 +83,17 @@ def plain_loop(
     return cosine, logit
 
 
-def score(model: nn.Module, records: list[CaptionedMedia], **settings: Any) -> RetrievalResult:
-    return evaluate_retrieval(
-        model, TOKENIZER, records, **{"rerank": 100, "frames": FRAMES, **settings}
-    )
+def score(
+    model: nn.Module,
+    records: list[CaptionedMedia],
+    *,
+    batch_size: int = 64,
+    frame_aware: bool = True,
+    **settings: Any,
+) -> RetrievalResult:
+    used = {"frames": FRAMES, "frame_aware": frame_aware}
+    retriever = retriever_of(model, TOKENIZER, batch_size, **used)
+    return evaluate_retrieval(retriever, records, **{"rerank": 100, **settings})
 
 
 @pytest.mark.parametrize("method", ["full", "aurora"])
@@ -108,11 +120,11 @@ def test_scaled_keys_come_in_bounded_chunks(
 ) -> None:
     """The same scores, however few texts a video's scaled keys are held for at once."""
     model = tiny_model()
-    backbone = backbone_of(model)
+    backbone = retrieval_backbone(model)
     whole = score(model, records)
     keys = backbone.cross_keys(torch.zeros(1, FRAMES * 5, 24, dtype=torch.float64)).keys
     limit = sum(key.nbytes for key in keys) * texts_at_once
-    monkeypatch.setattr(matching, "SCALED_BYTES", {"cpu": limit})
+    monkeypatch.setattr(dual_encoder, "SCALED_BYTES", {"cpu": limit})
     held: list[int] = []
     match = backbone.match
 
@@ -144,7 +156,7 @@ def test_the_batch_size_counts_frames(
     records: list[CaptionedMedia], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tiny_model()
-    backbone = backbone_of(model)
+    backbone = retrieval_backbone(model)
     seen: list[int] = []
     encode = backbone.encode_image
     monkeypatch.setattr(

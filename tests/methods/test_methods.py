@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from in_use import by_part
 from tiny_blip import batch, save_backbone, tiny_config, tiny_tokenizer
 from torch import Tensor, nn
 from transformers import BlipConfig
 
+from aurora_vl.backbones.blip.dual_encoder import BlipDualEncoder, retrieval_backbone
+from aurora_vl.backbones.blip.family import BlipFamily
 from aurora_vl.backbones.blip.modeling import HEADS, BlipForQuestionAnswering, BlipForRetrieval
 from aurora_vl.errors import UserError
+from aurora_vl.inference.settings import AdapterSettings, save_tuned
 from aurora_vl.methods import METHODS
 from aurora_vl.methods.parameter_count import count_parameters, part_of
-from aurora_vl.objectives.retrieval import RetrievalSettings, RetrievalTask, backbone_of
+from aurora_vl.objectives.retrieval import RetrievalSettings, RetrievalTask
 from aurora_vl.recipes.recipe import Recipe, load_recipe
-from aurora_vl.training.building import build_model, load_adapter, own_rates, save_adapter
+from aurora_vl.training.building import build_model, in_use, load_trained, own_rates
 from aurora_vl.training.parameter_report import parameter_report
 from aurora_vl.training.tasks import kind_of
 
@@ -47,6 +52,7 @@ def answering_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("answering-backbone")
     BlipForQuestionAnswering(one_width()).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
     return folder
 
 
@@ -63,7 +69,7 @@ def outputs(model: nn.Module) -> list[Tensor]:
     given = batch([0, 1, 2])
     with torch.no_grad():
         out = model(given["pixel_values"].float(), given["input_ids"], given["attention_mask"])
-        backbone = backbone_of(model)
+        backbone = retrieval_backbone(model)
         cross = backbone.cross_keys(out.image_states)
         logits = backbone.match(given["input_ids"], given["attention_mask"], cross)
     return [out.image_features, out.text_features, logits]
@@ -73,24 +79,29 @@ def distance(a: list[Tensor], b: list[Tensor]) -> list[float]:
     return [(x - y).abs().max().item() for x, y in zip(a, b, strict=True)]
 
 
-def questions() -> dict[str, Tensor]:
+def pairs(index: list[int]) -> dict[str, Any]:
+    """A batch of pairs with pictures in float32."""
+    given = batch(index)
+    return by_part(given | {"pixel_values": given["pixel_values"].float()})
+
+
+def questions() -> dict[str, Any]:
     """Three pictures with a question each, the same words as its answer."""
-    given = batch([0, 1, 2])
-    ids, mask = given["input_ids"], given["attention_mask"]
+    given = pairs([0, 1, 2])
     return {
-        "pixel_values": given["pixel_values"],
-        **{"question_ids": ids, "question_mask": mask, "answer_ids": ids, "answer_mask": mask},
+        "media": given["media"],
+        **{"questions": given["texts"], "answers": given["texts"]},
         **{"answer_counts": torch.ones(3, dtype=torch.long), "answer_weights": torch.ones(3)},
     }
 
 
 def trained_a_bit(model: nn.Module) -> nn.Module:
     """After two steps on the task's loss, with a moving average."""
-    task = RetrievalTask(model, RetrievalSettings(queue=0, momentum=0.5)).train()
+    settings = RetrievalSettings(queue=0, momentum=0.5)
+    task = RetrievalTask(BlipDualEncoder(model), settings).train()
     chosen = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(chosen, lr=0.05)
-    given = batch([0, 1, 2, 3])
-    given["pixel_values"] = given["pixel_values"].float()
+    given = pairs([0, 1, 2, 3])
     for _ in range(2):
         task(**given)["loss"].backward()
         optimizer.step()
@@ -131,11 +142,14 @@ def test_it_trains_its_own_numbers_and_keeps_them(
     moved = {name for name, p in model.named_parameters() if not torch.equal(p, values[name])}
     assert moved <= trained
     parts = {"full": {"heads", "backbone"}, "linear": {"heads"}, "aurora": {"gates"}}
-    assert {part_of(name) for name in moved} >= parts.get(method, {"heads", "factors"})
-    save_adapter(model, tmp_path / "adapter", told)
-    again = load_adapter(told, tmp_path / "adapter")
+    assert {part_of(name, BlipFamily.heads) for name in moved} >= parts.get(
+        method, {"heads", "factors"}
+    )
+    folder, settings = tmp_path / "adapter", AdapterSettings(backbone=told.backbone)
+    save_tuned(model, folder, settings, tiny_tokenizer())
+    again = load_trained(told, folder, settings, torch.device("cpu")).model
     torch.testing.assert_close(outputs(again), after, rtol=0, atol=0)
-    size = sum(f.stat().st_size for f in (tmp_path / "adapter").glob("*.safetensors"))
+    size = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
     numbers = count_parameters(model).trainable
     assert 4 * numbers <= size < 4 * numbers + 20_000
 
@@ -149,9 +163,9 @@ def test_every_trained_number_is_learned(
     asked = ["task=vqa", f"backbone={answering_backbone}"] if task == "vqa" else []
     told = recipe(method, *asked)
     model = build_model(told)
-    given = questions() if task == "vqa" else batch([0, 1, 2])
-    given["pixel_values"] = given["pixel_values"].float()
-    kind_of(told).module(told, model, 3, 1).train()(**given)["loss"].backward()
+    given = questions() if task == "vqa" else pairs([0, 1, 2])
+    tuned = in_use(told, model, AdapterSettings())
+    kind_of(told).module(told, tuned, 3, 1).train()(**given)["loss"].backward()
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     assert sum(p.numel() for p in trained.values()) == count_parameters(model).trainable
     assert [name for name, p in trained.items() if p.grad is None] == []
@@ -179,7 +193,7 @@ def test_options_reach_the_configuration(recipe: MakeRecipe) -> None:
     all_maps = parameter_report(recipe("lora")).count.factors
     given = recipe("lora", "adapter.options={target_modules: [query, value], lora_alpha: 3}")
     model = build_model(given)
-    names = {n for n, p in model.named_parameters() if part_of(n) == "factors"}
+    names = {n for n, p in model.named_parameters() if part_of(n, BlipFamily.heads) == "factors"}
     assert {n.split(".lora_")[0].rpartition(".")[2] for n in names} == {"query", "value"}
     assert 0 < count_parameters(model).factors < all_maps
     config = model.peft_config["default"]
@@ -267,7 +281,7 @@ def test_rates_of_their_own(recipe: MakeRecipe, method: str, ratio: str, ending:
     names = {id(p): name for name, p in model.named_parameters()}
     (heads, head_rate), (outputs, rate) = own_rates(told, model)
     assert head_rate == told.training.head_learning_rate
-    assert {part_of(names[id(p)]) for p in heads} == {"heads"}
+    assert {part_of(names[id(p)], BlipFamily.heads) for p in heads} == {"heads"}
     assert rate == 0.5 * float(ratio)
     assert outputs
     assert all(f".{ending}" in names[id(p)] for p in outputs)

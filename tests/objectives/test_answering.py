@@ -10,16 +10,13 @@ from peft import get_peft_model
 from tiny_blip import SIZE, fill, tiny_config, tiny_model
 from torch import Tensor, nn
 
-import aurora_vl.objectives.answering as answering
+from aurora_vl.backbones.blip import answer_model
+from aurora_vl.backbones.blip.answer_model import BlipAnswerModel, rank_answers
 from aurora_vl.backbones.blip.modeling import BlipForQuestionAnswering
+from aurora_vl.backbones.likelihood import answer_losses
 from aurora_vl.errors import UserError
-from aurora_vl.objectives.answering import (
-    AnsweringSettings,
-    QuestionAnsweringTask,
-    answer_losses,
-    answering_backbone,
-    rank_answers,
-)
+from aurora_vl.objectives.answering import AnsweringSettings, QuestionAnsweringTask
+from aurora_vl.objectives.presets import switches
 from aurora_vl.tuner.config import AuroraConfig
 
 SEP, DEC = 3, 4
@@ -56,18 +53,21 @@ def questions() -> tuple[Tensor, Tensor]:
     return ids, (ids > 0).long()
 
 
-def given(pixels: Tensor, questions: tuple[Tensor, Tensor], extra: int = 0) -> dict[str, Tensor]:
+def given(pixels: Tensor, questions: tuple[Tensor, Tensor], extra: int = 0) -> dict[str, Any]:
     ids, mask = padded(ANSWERS, extra)
     blank = torch.zeros(len(pixels), extra, dtype=torch.long)
+    asked, asked_mask = (torch.cat([each, blank], 1) for each in questions)
     return {
-        "pixel_values": pixels,
-        "question_ids": torch.cat([questions[0], blank], 1),
-        "question_mask": torch.cat([questions[1], blank], 1),
-        "answer_ids": ids,
-        "answer_mask": mask,
+        "media": {"pixel_values": pixels},
+        "questions": {"input_ids": asked, "attention_mask": asked_mask},
+        "answers": {"input_ids": ids, "attention_mask": mask},
         "answer_counts": torch.tensor(COUNTS),
         "answer_weights": torch.tensor(WEIGHTS, dtype=torch.float64),
     }
+
+
+def make_task(model: nn.Module, **settings: Any) -> QuestionAnsweringTask:
+    return QuestionAnsweringTask(BlipAnswerModel(model), AnsweringSettings(**settings))
 
 
 def plain_losses(
@@ -93,7 +93,7 @@ def test_the_loss_is_the_weighted_sum_per_question(
         weight * plain_losses(model, pixels[owner], questions[0][owner], answer, share)
         for owner, answer, weight in zip(owners, ANSWERS, WEIGHTS, strict=True)
     )
-    task = QuestionAnsweringTask(model, AnsweringSettings(label_smoothing=share)).train()
+    task = make_task(model, label_smoothing=share).train()
     losses = task(**given(pixels, questions))
     assert list(losses) == ["loss"]
     torch.testing.assert_close(losses["loss"], expected / 3, rtol=1e-10, atol=0)
@@ -103,9 +103,12 @@ def test_questions_about_one_picture_share_its_encoding(
     model: Any, pixels: Tensor, questions: tuple[Tensor, Tensor]
 ) -> None:
     """Two questions about the first picture and one about the second: the same as one by one."""
-    task = QuestionAnsweringTask(model, AnsweringSettings())
+    task = make_task(model)
     apart = given(pixels[[0, 0, 1]], questions)
-    together = apart | {"pixel_values": pixels[:2], "question_counts": torch.tensor([2, 1])}
+    together = apart | {
+        "media": {"pixel_values": pixels[:2]},
+        "question_counts": torch.tensor([2, 1]),
+    }
     losses, gradients = [], []
     for batch in (apart, together):
         task.zero_grad()
@@ -119,7 +122,7 @@ def test_questions_about_one_picture_share_its_encoding(
 def test_padding_changes_nothing(
     model: Any, pixels: Tensor, questions: tuple[Tensor, Tensor]
 ) -> None:
-    task = QuestionAnsweringTask(model, AnsweringSettings())
+    task = make_task(model)
     losses = [task(**given(pixels, questions, extra))["loss"] for extra in (0, 4)]
     torch.testing.assert_close(*losses, rtol=1e-12, atol=0)
 
@@ -127,7 +130,7 @@ def test_padding_changes_nothing(
 def test_a_video_of_one_frame_is_a_picture(
     model: Any, pixels: Tensor, questions: tuple[Tensor, Tensor]
 ) -> None:
-    task = QuestionAnsweringTask(model, AnsweringSettings())
+    task = make_task(model)
     picture, video = (
         task(**given(values, questions))["loss"] for values in (pixels, pixels[:, None])
     )
@@ -139,10 +142,16 @@ def test_only_the_released_loss_is_divided_by_the_frames(
 ) -> None:
     video = torch.stack([pixels, -pixels], 1)
     ours, released, picture, halved = (
-        QuestionAnsweringTask(model, AnsweringSettings(divide_by_frames=divide))(
-            **given(values, questions)
-        )["loss"]
-        for values, divide in ((video, False), (video, True), (pixels, False), (pixels, True))
+        QuestionAnsweringTask(
+            BlipAnswerModel(model),
+            switches("mended", divide_by_frames=divide).answering(frames),
+        )(**given(values, questions))["loss"]
+        for values, frames, divide in (
+            (video, 2, False),
+            (video, 2, True),
+            (pixels, 1, False),
+            (pixels, 1, True),
+        )
     )
     torch.testing.assert_close(ours, 2 * released, rtol=1e-12, atol=0)
     torch.testing.assert_close(picture, halved, rtol=1e-12, atol=0)
@@ -174,7 +183,7 @@ def test_an_adapter_is_trained_in_encoders_and_decoder(
     model: nn.Module, pixels: Tensor, questions: tuple[Tensor, Tensor]
 ) -> None:
     adapted = get_peft_model(model, AuroraConfig(r=4, init_weights=False))
-    task = QuestionAnsweringTask(adapted, AnsweringSettings())
+    task = make_task(adapted)
     task(**given(pixels, questions))["loss"].backward()
     trained = {n: p for n, p in adapted.named_parameters() if p.requires_grad}
     assert any("text_decoder" in name for name in trained)
@@ -189,7 +198,7 @@ def test_the_whole_list_is_ranked_by_likelihood(
     numbers_at_once: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(answering, "_LOGITS_AT_ONCE", numbers_at_once)
+    monkeypatch.setattr(answer_model, "_LOGITS_AT_ONCE", numbers_at_once)
     states = model.encode_question(pixels, *questions)
     keys = model.question_keys(states, questions[1])
     candidates, scores = rank_answers(model, keys, *padded(CANDIDATES, extra=2), top=99)
@@ -256,17 +265,21 @@ def test_mistakes_are_named(model: Any) -> None:
     with pytest.raises(UserError, match=r"label_smoothing is 1\.5"):
         AnsweringSettings(label_smoothing=1.5)
     with pytest.raises(TypeError, match="BlipForRetrieval is no question answering backbone"):
-        answering_backbone(tiny_model())
+        BlipAnswerModel(tiny_model())
 
 
 def test_a_step_asks_no_tensor_for_its_value(model: Any) -> None:
     """On shapes alone, reading a value is an error, as it would wait on a GPU."""
-    task = QuestionAnsweringTask(model.train(), AnsweringSettings()).to("meta")
-    ids = torch.ones(2, 5, dtype=torch.long, device="meta")
-    answers = torch.ones(3, 4, dtype=torch.long, device="meta")
-    pixels = torch.zeros(2, 3, SIZE, SIZE, dtype=torch.float64, device="meta")
+    task = make_task(model.train()).to("meta")
+    asked = torch.ones(2, 5, dtype=torch.long, device="meta")
+    told = torch.ones(3, 4, dtype=torch.long, device="meta")
+    media, questions, answers = (
+        {"pixel_values": torch.zeros(2, 3, SIZE, SIZE, dtype=torch.float64, device="meta")},
+        {"input_ids": asked, "attention_mask": asked},
+        {"input_ids": told, "attention_mask": told},
+    )
     counts = torch.zeros(2, dtype=torch.long, device="meta")
     weights = torch.ones(3, dtype=torch.float64, device="meta")
-    loss = task(pixels, ids, ids, answers, answers, counts, weights)["loss"]
+    loss = task(media, questions, answers, counts, weights)["loss"]
     loss.backward()
     assert loss.shape == ()

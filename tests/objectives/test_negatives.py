@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from in_use import by_part
 from tiny_blip import batch, tiny_model
 from torch import Tensor
 
-from aurora_vl.objectives.retrieval import RetrievalSettings, RetrievalTask, _draw
+from aurora_vl.backbones.blip.dual_encoder import BlipDualEncoder
+from aurora_vl.objectives import matching
+from aurora_vl.objectives.retrieval import RetrievalSettings, RetrievalTask
 
 LOGITS = torch.tensor([-torch.inf, 1.0, -0.5, -torch.inf, 2.0, 0.0, -torch.inf])
 MASKED = {0, 3, 6}
@@ -15,7 +18,7 @@ ALMOST_ONE = float(torch.nextafter(torch.tensor(1.0), torch.tensor(0.0)))
 
 
 def draw(uniforms: Tensor, logits: Tensor = LOGITS) -> Tensor:
-    return _draw(logits.expand(len(uniforms), -1), uniforms)
+    return matching.draw(logits.expand(len(uniforms), -1), uniforms)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -59,23 +62,24 @@ def test_overwhelming_logits() -> None:
 
 
 def test_the_largest_without_numbers() -> None:
-    assert _draw(LOGITS[None], None).tolist() == [4]
+    assert matching.draw(LOGITS[None], None).tolist() == [4]
 
 
 @pytest.mark.parametrize("method", ["full", "aurora"])
 def test_negatives_are_of_other_pictures(method: str) -> None:
     """Each column that may be drawn is drawn, the pictures of the pair itself never."""
     index = [0, 1, 1, 2, 0, 3]
-    task = RetrievalTask(tiny_model(method), RetrievalSettings(queue=0))
-    given = batch(index)
+    encoder = BlipDualEncoder(tiny_model(method))
+    task = RetrievalTask(encoder, RetrievalSettings(queue=0))
+    given = by_part(batch(index))
     with torch.no_grad():
-        task.backbone.temperature.weight.fill_(10.0)  # nearly even chances
-        live = task.model(given["pixel_values"], given["input_ids"], given["attention_mask"])
+        encoder.backbone.temperature.weight.fill_(10.0)  # nearly even chances
+        live = encoder.encode_pairs(given["media"], given["texts"])
     media = given["media_index"]
     seen: list[set[tuple[str, int]]] = [set() for _ in index]
     for step in range(200):
         uniforms = torch.rand(len(index), 2, generator=torch.Generator().manual_seed(step))
-        images, texts, valid = task._negatives(live, media, media, uniforms)
+        images, texts, valid = task._negatives(*live, media, media, uniforms)
         assert valid.all()
         for row, (image, text) in enumerate(zip(images.tolist(), texts.tolist())):
             seen[row] |= {("image", image), ("text", text)}

@@ -9,6 +9,8 @@ import pytest
 from peft import get_peft_model
 from tiny_blip import tiny_model
 
+from aurora_vl.backbones.blip.dual_encoder import BlipDualEncoder
+from aurora_vl.backbones.blip.family import BlipFamily
 from aurora_vl.errors import UserError
 from aurora_vl.objectives.presets import Switches, switches
 from aurora_vl.objectives.retrieval import RetrievalTask
@@ -16,8 +18,14 @@ from aurora_vl.tuner.config import AuroraConfig
 
 
 def adapted(chosen: Switches) -> Any:
-    config = AuroraConfig(r=4, modules_to_save=chosen.heads(), **chosen.adapter())
+    config = AuroraConfig(r=4, modules_to_save=heads(chosen), **chosen.adapter())
     return get_peft_model(tiny_model(), config).double()
+
+
+def heads(chosen: Switches) -> list[str]:
+    return BlipFamily().trained_heads(
+        "retrieval", text_projection=chosen.train_text_proj, temperature=chosen.train_temperature
+    )
 
 
 def test_the_variants_differ_in_every_switch_but_six() -> None:
@@ -35,7 +43,7 @@ def test_only_the_released_momentum_reads_the_factors_live() -> None:
     averaged = {}
     for variant in ("mended", "released"):
         settings = switches(variant).retrieval(model, queue=0)
-        momentum = RetrievalTask(model, settings).momentum
+        momentum = RetrievalTask(BlipDualEncoder(model), settings).momentum
         assert momentum is not None
         averaged[variant] = set(momentum.values())
     factors = {name.split(".")[1] for name in averaged["mended"] - averaged["released"]}
@@ -45,17 +53,17 @@ def test_only_the_released_momentum_reads_the_factors_live() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variant", "heads"),
+    ("variant", "names"),
     [
         ("mended", {"vision_proj", "itm_head", "text_proj"}),
         ("released", {"vision_proj", "itm_head"}),
     ],
 )
-def test_the_heads_that_are_trained(variant: str, heads: set[str]) -> None:
+def test_the_heads_that_are_trained(variant: str, names: set[str]) -> None:
     model = adapted(switches(variant))
     trained = {n for n, p in model.named_parameters() if p.requires_grad and "aurora_" not in n}
-    assert {name.split(".")[2] for name in trained} == heads
-    assert "temperature" in switches(variant, train_temperature=True).heads()
+    assert {name.split(".")[2] for name in trained} == names
+    assert "temperature" in heads(switches(variant, train_temperature=True))
 
 
 def test_single_switches_can_be_set_otherwise() -> None:

@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+from in_use import by_part
 from tiny_blip import batch, tiny_model
 from torch import Tensor, nn
 
+from aurora_vl.backbones.blip.dual_encoder import BlipDualEncoder, retrieval_backbone
+from aurora_vl.backbones.blip.modeling import BlipForRetrieval
 from aurora_vl.errors import UserError
-from aurora_vl.objectives.retrieval import RetrievalSettings, RetrievalTask, backbone_of
+from aurora_vl.objectives.retrieval import RetrievalSettings, RetrievalTask
 
 METHODS = ("full", "aurora")
 INDEX = [0, 1, 1, 2, 3]  # one picture comes twice
@@ -22,7 +25,8 @@ INDEX = [0, 1, 1, 2, 3]  # one picture comes twice
 
 def make_task(method: str = "full", **settings: Any) -> RetrievalTask:
     settings = {"queue": 7, "momentum": 0.9, "ramp_steps": 3, **settings}
-    return RetrievalTask(tiny_model(method), RetrievalSettings(**settings)).train()
+    encoder = BlipDualEncoder(tiny_model(method))
+    return RetrievalTask(encoder, RetrievalSettings(**settings)).train()
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -43,6 +47,10 @@ class Plain:
         empty = self.task.image_queue.new_zeros(self.task.image_queue.shape[1])
         self.queue = [(empty, empty, -100)] * (size * self.task.settings.count_empty_slots)
         self.averages = {n: p.detach().clone() for n, p in trained(self.task.model).items()}
+
+    @property
+    def backbone(self) -> BlipForRetrieval:
+        return retrieval_backbone(self.task.model)
 
     def losses(self, given: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """ITC and ITM of one training batch."""
@@ -77,7 +85,7 @@ class Plain:
     def contrastive(
         self, live: Any, image_m: Tensor, text_m: Tensor, index: list[int], alpha: float
     ) -> Tensor:
-        temperature = self.task.backbone.temperature.weight
+        temperature = self.backbone.temperature.weight
         images = [*image_m, *(image for image, _, _ in self.queue)]
         texts = [*text_m, *(text for _, text, _ in self.queue)]
         owners = [*index, *(owner for _, _, owner in self.queue)]
@@ -101,7 +109,7 @@ class Plain:
         self, live: Any, index: list[int], uniforms: Tensor | None
     ) -> Iterator[tuple[int, int] | None]:
         """(negative image, negative text) of each pair, None where there is none."""
-        temperature = self.task.backbone.temperature.weight.item()
+        temperature = self.backbone.temperature.weight.item()
         for row, owner in enumerate(index):
             others = [column for column, other in enumerate(index) if other != owner]
             if not others:
@@ -132,12 +140,12 @@ class Plain:
         pairs += [(row, n[1], 0) for row, n in enumerate(negatives) if n is not None]
         total = torch.zeros((), dtype=torch.float64)
         for image, text, label in pairs:
-            logits = self.task.backbone.itm_head(self.fused(live, given, image, text, label))
+            logits = self.backbone.itm_head(self.fused(live, given, image, text, label))
             total = total - (logits[label] - logits.logsumexp(0))
         return total / len(pairs)
 
     def fused(self, live: Any, given: dict[str, Tensor], image: int, text: int, label: int) -> Any:
-        backbone = self.task.backbone
+        backbone = self.backbone
         length = int(given["attention_mask"][text].sum())  # no padding
         ids = given["input_ids"][text : text + 1, :length]
         cross = backbone.cross_keys(live.image_states[image : image + 1])
@@ -186,7 +194,7 @@ def test_losses_and_gradients_equal_the_plain_loops(method: str, settings: dict[
         given = batch(INDEX, seed=step)
         itc, itm = plain.losses(given)
         expected = gradients(itc + itm, task.model)
-        out = task(**given)
+        out = task(**by_part(given))
         assert_close(out["loss_itc"], itc)
         assert_close(out["loss_itm"], itm)
         assert_close(out["loss"], itc + itm)
@@ -203,7 +211,7 @@ def test_context_enhancement(method: str, kind: str) -> None:
     given = batch(INDEX, seed=3)
     itc, itm = Plain(task).losses(given)
     expected = gradients(itc + itm, task.model)
-    out = task(**given)
+    out = task(**by_part(given))
     assert_close(out["loss_itm"], itm)
     assert_close(gradients(out["loss"], task.model), expected, 1e-9)
 
@@ -219,7 +227,7 @@ def test_captions_of_a_medium_together(ice: str, videos: bool) -> None:
             pixels = apart["pixel_values"]
             apart["pixel_values"] = torch.stack([pixels, -pixels, pixels.flip(-1)], 1)
         together = apart | {"pixel_values": apart["pixel_values"][::2]}
-        expected, found = apart_task(**apart), task(**together)
+        expected, found = apart_task(**by_part(apart)), task(**by_part(together))
         assert_close(found, expected)
         descent = gradients(expected["loss"], apart_task.model)
         assert_close(gradients(found["loss"], task.model), descent, 1e-9)
@@ -231,11 +239,11 @@ def test_captions_of_a_medium_together(ice: str, videos: bool) -> None:
 def test_context_enhancement_is_for_training_alone() -> None:
     given = batch(INDEX)
     losses = [
-        float(make_task(ice=kind).eval()(**given)["loss_itm"].detach())
+        float(make_task(ice=kind).eval()(**by_part(given))["loss_itm"].detach())
         for kind in ("off", "released", "symmetric", "adaptive")
     ]
     assert losses == [losses[0]] * 4
-    trained_loss = make_task(ice="adaptive")(**given)["loss_itm"]
+    trained_loss = make_task(ice="adaptive")(**by_part(given))["loss_itm"]
     assert abs(float(trained_loss.detach()) - losses[0]) > 1e-6
 
 
@@ -243,7 +251,7 @@ def test_without_uniforms_the_hardest_negatives_are_taken() -> None:
     task = make_task()
     given = batch(INDEX, uniforms=False)
     _, itm = Plain(task).losses(given)
-    assert_close(task(**given)["loss_itm"], itm)
+    assert_close(task(**by_part(given))["loss_itm"], itm)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -253,7 +261,7 @@ def test_a_batch_of_one_picture_has_no_negatives(method: str, index: list[int]) 
     task = make_task(method)
     given = batch(index)
     itc, itm = Plain(task).losses(given)
-    out = task(**given)
+    out = task(**by_part(given))
     assert_close(out["loss_itc"], itc)
     assert_close(out["loss_itm"], itm)
     out["loss"].backward()
@@ -269,7 +277,7 @@ def test_alpha_grows_over_the_ramp() -> None:
     with_alpha = make_task(alpha=0.4, momentum=0.0, ramp_steps=2)
     difference = []
     for _ in range(4):
-        one, other = with_alpha(**given), without(**given)
+        one, other = with_alpha(**by_part(given)), without(**by_part(given))
         difference.append(float((one["loss_itc"] - other["loss_itc"]).abs().detach()))
     assert difference[0] == 0.0
     assert difference[1] > 1e-6
@@ -279,10 +287,10 @@ def test_alpha_grows_over_the_ramp() -> None:
 def test_gradients_reach_a_trained_temperature() -> None:
     model = tiny_model()
     model.temperature.requires_grad_(True)
-    task = RetrievalTask(model, RetrievalSettings(queue=4)).train()
+    task = RetrievalTask(BlipDualEncoder(model), RetrievalSettings(queue=4)).train()
     itc, itm = Plain(task).losses(batch(INDEX))
     (expected,) = torch.autograd.grad(itc + itm, [model.temperature.weight])
-    task(**batch(INDEX))["loss"].backward()
+    task(**by_part(batch(INDEX)))["loss"].backward()
     assert_close(model.temperature.weight.grad, expected, 1e-9)
 
 
@@ -290,7 +298,7 @@ def test_targets_carry_no_gradient() -> None:
     """With live features as targets, the contrastive gradient is that of constant targets."""
     task = make_task(momentum=None, alpha=1.0, ramp_steps=0)
     given = batch(INDEX)
-    task(**given)["loss_itc"].backward()
+    task(**by_part(given))["loss_itc"].backward()
     assert all(not b.requires_grad for b in task.buffers())
     assert task.image_queue.abs().sum() > 0
 
@@ -302,4 +310,4 @@ def test_an_unknown_enhancement_is_refused() -> None:
 
 def test_another_model_is_refused() -> None:
     with pytest.raises(TypeError, match="Linear is no retrieval backbone"):
-        backbone_of(nn.Linear(1, 1))
+        BlipDualEncoder(nn.Linear(1, 1))

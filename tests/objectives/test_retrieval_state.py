@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from in_use import by_part
 from tiny_blip import batch, tiny_model
 from torch import Tensor, nn
 
+from aurora_vl.backbones.blip.dual_encoder import BlipDualEncoder
 from aurora_vl.objectives.momentum import MomentumCopy
 from aurora_vl.objectives.retrieval import RetrievalSettings, RetrievalTask
 
@@ -17,7 +19,8 @@ STATE = ("image_queue", "text_queue", "index_queue", "pointer", "steps")
 
 
 def make_task(method: str = "full", **settings: Any) -> RetrievalTask:
-    return RetrievalTask(tiny_model(method), RetrievalSettings(**settings)).train()
+    encoder = BlipDualEncoder(tiny_model(method))
+    return RetrievalTask(encoder, RetrievalSettings(**settings)).train()
 
 
 def oldest_first(task: RetrievalTask) -> tuple[list[int], Tensor, Tensor]:
@@ -34,7 +37,7 @@ def test_the_queue_holds_the_latest_entries(size: int) -> None:
     seen: list[tuple[int, Tensor, Tensor]] = []
     for step, index in enumerate(([0, 1, 2, 3], [4, 5, 6], [7, 8, 9, 10], [11, 0])):
         given = batch(index, seed=step)
-        task(**given)
+        task(**by_part(given))
         assert task.momentum is not None
         out = task.momentum.call(
             task.model, given["pixel_values"], given["input_ids"], given["attention_mask"]
@@ -50,7 +53,7 @@ def test_the_queue_holds_the_latest_entries(size: int) -> None:
 def test_no_queue() -> None:
     task = make_task(queue=0)
     for step in range(2):
-        assert task(**batch([0, 1, 2], seed=step))["loss"].isfinite()
+        assert task(**by_part(batch([0, 1, 2], seed=step)))["loss"].isfinite()
     assert task.image_queue.shape == (0, 8)
     assert int(task.pointer) == 0
 
@@ -60,24 +63,24 @@ def test_the_same_picture_in_the_queue_is_a_positive() -> None:
     losses = []
     for renamed in (False, True):
         task = make_task(queue=4, alpha=0.0)
-        task(**batch([0, 1, 2, 3]))
+        task(**by_part(batch([0, 1, 2, 3])))
         if renamed:
             task.index_queue[0] = 9
-        losses.append(float(task(**batch([0, 1, 2, 3], seed=1))["loss_itc"].detach()))
+        losses.append(float(task(**by_part(batch([0, 1, 2, 3], seed=1)))["loss_itc"].detach()))
     assert abs(losses[0] - losses[1]) > 1e-6
 
 
 @pytest.mark.parametrize("method", ["full", "aurora"])
 def test_evaluation_changes_nothing(method: str) -> None:
     task = make_task(method, queue=5, momentum=0.9)
-    task(**batch([0, 1, 2]))
+    task(**by_part(batch([0, 1, 2])))
     with torch.no_grad():
         for parameter in task.model.parameters():
             parameter *= 1.1  # so that an update of the averages would be seen
     task.eval()
     before = copy.deepcopy(task.state_dict())
     with torch.no_grad():
-        losses = [float(task(**batch([3, 4], seed=1))["loss"]) for _ in range(2)]
+        losses = [float(task(**by_part(batch([3, 4], seed=1)))["loss"]) for _ in range(2)]
     assert losses[0] == losses[1]
     after = task.state_dict()
     assert before.keys() == after.keys()
@@ -92,7 +95,7 @@ def test_one_update_of_the_average_each_training_forward() -> None:
         for parameter in task.model.parameters():
             parameter += 1.0
     for step in (1, 2, 3):
-        task(**batch([0, 1]))
+        task(**by_part(batch([0, 1])))
         assert int(task.steps) == step
         for name, value in task.momentum.values().items():
             expected = start[name] + (1.0 - 0.75**step)
@@ -173,8 +176,8 @@ def test_what_the_average_leaves_out_is_read_live() -> None:
 def test_the_live_model_is_saved_without_the_average() -> None:
     model = tiny_model()
     before = set(model.state_dict())
-    task = RetrievalTask(model, RetrievalSettings(queue=2))
-    task.train()(**batch([0, 1]))
+    task = RetrievalTask(BlipDualEncoder(model), RetrievalSettings(queue=2))
+    task.train()(**by_part(batch([0, 1])))
     assert set(model.state_dict()) == before
     assert {*STATE} <= set(task.state_dict())
     assert isinstance(task.model, nn.Module)

@@ -2,7 +2,7 @@
 
 Process 0 first computes alone what the two then compute together: training steps and an
 evaluation. Results are left as FOLDER/alone.pt, FOLDER/0.pt and FOLDER/1.pt for
-tests/tasks/test_two_processes.py.
+tests/objectives/test_two_processes.py.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from in_use import answerer_of, by_part, retriever_of
 from PIL import Image
 from tiny_blip import (
     COLOURS,
@@ -29,9 +30,11 @@ from tiny_blip import (
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from aurora_vl.backbones.blip.answer_model import BlipAnswerModel
+from aurora_vl.backbones.blip.dual_encoder import BlipDualEncoder
 from aurora_vl.backbones.blip.modeling import BlipForQuestionAnswering
 from aurora_vl.data.records import CaptionedMedia, QuestionRecord
-from aurora_vl.evaluation.answering import AnsweringPlan, answer_questions
+from aurora_vl.evaluation.answering import answer_questions
 from aurora_vl.evaluation.retrieval import evaluate_retrieval
 from aurora_vl.objectives.answering import AnsweringSettings, QuestionAnsweringTask
 from aurora_vl.objectives.retrieval import RetrievalSettings, RetrievalTask
@@ -71,21 +74,22 @@ def pairs(step: int, rank: int | None, videos: bool, together: int) -> dict[str,
     counted = LAST.get(step, 8)
     if rank is None:
         media = (8 + counted) // together
-        return {n: v[: media if n == "pixel_values" else 8 + counted] for n, v in made.items()}
+        counts = {"pixel_values": media}
+        return by_part({name: v[: counts.get(name, 8 + counted)] for name, v in made.items()})
     made = {name: value.chunk(2)[rank] for name, value in made.items()}
     longest = int(made["attention_mask"].sum(1).max())
     for name in ("input_ids", "attention_mask"):
         made[name] = made[name][:, :longest]
     if step not in LAST:
-        return made
-    return {**made, "counted_media": (counted if rank else 8) // together}
+        return by_part(made)
+    return {**by_part(made), "counted_media": (counted if rank else 8) // together}
 
 
 def run(case: Case, rank: int | None) -> dict[str, Any]:
     """Train some steps; the losses and gradients of each and the state at the end."""
     method, ice, momentum, queue, videos, together = case
     settings = RetrievalSettings(queue=queue, momentum=momentum, ramp_steps=2, ice=ice)  # type: ignore[arg-type]
-    task = RetrievalTask(tiny_model(method), settings).train()
+    task = RetrievalTask(BlipDualEncoder(tiny_model(method)), settings).train()
     module: nn.Module = task
     if rank is not None:
         module = DistributedDataParallel(
@@ -123,9 +127,8 @@ def evaluated(folder: Path) -> dict[str, Any]:
         )
         for number, count in enumerate(CAPTIONS)
     ]
-    result = evaluate_retrieval(
-        tiny_model("aurora"), tiny_tokenizer(), records, rerank=2, batch_size=2
-    )
+    retriever = retriever_of(tiny_model("aurora"), tiny_tokenizer(), batch_size=2)
+    result = evaluate_retrieval(retriever, records, rerank=2)
     scores = result.media_to_text, result.text_to_media
     return {"scores": scores, "metrics": result.metrics}
 
@@ -142,7 +145,7 @@ def question_step(rank: int | None, counted: int = 4) -> dict[str, Any]:
 
     One process has the first pictures alone, those that count.
     """
-    task = QuestionAnsweringTask(answering_model(), AnsweringSettings()).train()
+    task = QuestionAnsweringTask(BlipAnswerModel(answering_model()), AnsweringSettings()).train()
     module = task if rank is None else DistributedDataParallel(task, find_unused_parameters=True)
     media = slice(counted) if rank is None else slice(2 * rank, 2 * rank + 2)
     own = {} if rank is None or counted == 4 else {"counted_media": counted - 2 if rank else 2}
@@ -152,11 +155,9 @@ def question_step(rank: int | None, counted: int = 4) -> dict[str, Any]:
     pixels = made["pixel_values"][: len(QUESTIONS)][media].double()
     answers = torch.tensor([[4, 7 + n, 3] for n in range(7)])[rows]
     loss = module(
-        pixel_values=pixels,
-        question_ids=made["input_ids"][rows],
-        question_mask=made["attention_mask"][rows],
-        answer_ids=answers,
-        answer_mask=torch.ones_like(answers),
+        media={"pixel_values": pixels},
+        questions={name: made[name][rows] for name in ("input_ids", "attention_mask")},
+        answers={"input_ids": answers, "attention_mask": torch.ones_like(answers)},
         answer_counts=torch.ones(len(answers), dtype=torch.long),
         answer_weights=torch.ones(len(answers), dtype=torch.float64),
         question_counts=torch.tensor(QUESTIONS[media]),
@@ -181,9 +182,16 @@ def answered(folder: Path) -> list[Any]:
         for number, count in enumerate(CAPTIONS)
         for thing in THINGS[:count]
     ]
-    plan = AnsweringPlan(candidates=[*THINGS, "a dog", "the big cat"], top=4, batch_size=2)
-    found = answer_questions(answering_model(), tiny_tokenizer(), records[::-1], plan)
-    return [(answer.answer, answer.log_likelihood) for answer in found]
+    answerer = answerer_of(
+        answering_model(),
+        tiny_tokenizer(),
+        batch_size=2,
+        inference="rank",
+        answers=(*THINGS, "a dog", "the big cat"),
+        top=4,
+    )
+    found = answer_questions(answerer, records[::-1])
+    return [(str(answer), answer.log_likelihood) for answer in found]
 
 
 def computed(rank: int | None, folder: Path) -> dict[str, Any]:

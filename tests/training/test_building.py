@@ -11,24 +11,29 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from tiny_blip import batch, save_backbone
+from tiny_blip import batch, save_backbone, tiny_tokenizer
 from torch import nn
 
+from aurora_vl.backbones.base import base_model
+from aurora_vl.backbones.blip.dual_encoder import retrieval_backbone
 from aurora_vl.backbones.blip.modeling import HEADS, BlipForQuestionAnswering
 from aurora_vl.data.augment import Augment
 from aurora_vl.errors import UserError
+from aurora_vl.inference.settings import AdapterSettings, save_tuned
 from aurora_vl.methods.parameter_count import count_parameters
-from aurora_vl.objectives.retrieval import backbone_of
 from aurora_vl.recipes.recipe import Recipe
-from aurora_vl.training.building import (
-    build_augment,
-    build_model,
-    inner_backbone,
-    load_adapter,
-    save_adapter,
-)
+from aurora_vl.training.building import build_augment, build_model, load_trained
 
 MakeRecipe = Callable[..., Recipe]
+SETTINGS = AdapterSettings(backbone="tiny")
+
+
+def save(model: nn.Module, folder: Path) -> None:
+    save_tuned(model, folder, SETTINGS, tiny_tokenizer())
+
+
+def load(recipe: Recipe, folder: Path | None) -> nn.Module:
+    return load_trained(recipe, folder, SETTINGS, torch.device("cpu")).model
 
 
 def trained(model: nn.Module) -> set[str]:
@@ -41,7 +46,7 @@ def features(model: nn.Module) -> list[torch.Tensor]:
         out = model.eval()(
             given["pixel_values"].float(), given["input_ids"], given["attention_mask"]
         )
-        backbone = backbone_of(model)
+        backbone = retrieval_backbone(model)
         cross = backbone.cross_keys(out.image_states)
         logits = backbone.match(given["input_ids"], given["attention_mask"], cross)
     return [out.image_features, out.text_features, logits]
@@ -109,11 +114,11 @@ def test_saving_and_loading(
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter += 0.1
-    save_adapter(model, tmp_path / "adapter", recipe)
-    again = load_adapter(recipe, tmp_path / "adapter")
+    save(model, tmp_path / "adapter")
+    again = load(recipe, tmp_path / "adapter")
     assert not again.training
     torch.testing.assert_close(features(again), features(model), rtol=0, atol=0)
-    found, saved = (backbone_of(m).temperature.weight for m in (again, model))
+    found, saved = (retrieval_backbone(m).temperature.weight for m in (again, model))
     assert found.item() == saved.item()
     assert (found.item() == pytest.approx(0.07)) is not temperature
 
@@ -121,27 +126,27 @@ def test_saving_and_loading(
 def test_the_backbone_alone(make_recipe: MakeRecipe) -> None:
     recipe = make_recipe()
     plain = build_model(make_recipe("adapter.method=none"))
-    torch.testing.assert_close(features(load_adapter(recipe, None)), features(plain))
+    torch.testing.assert_close(features(load(recipe, None)), features(plain))
 
 
 def test_folders_that_are_no_adapter(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     recipe = make_recipe()
     with pytest.raises(UserError) as caught:
-        load_adapter(recipe, tmp_path / "absent")
+        load(recipe, tmp_path / "absent")
     assert str(caught.value) == (
         f"the adapter folder {tmp_path / 'absent'} does not exist; give the folder that train "
         "wrote."
     )
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"empty holds no adapter_config\.json; give the folder"):
-        load_adapter(recipe, tmp_path / "empty")
+        load(recipe, tmp_path / "empty")
 
 
 @pytest.mark.parametrize("damage", ["weights", "truncated", "config", "kind", "shape", "lost"])
 def test_a_damaged_adapter_is_named(make_recipe: MakeRecipe, tmp_path: Path, damage: str) -> None:
     recipe = make_recipe()
     folder = tmp_path / "adapter"
-    save_adapter(build_model(recipe), folder, recipe)
+    save(build_model(recipe), folder)
     weights, config = folder / "adapter_model.safetensors", folder / "adapter_config.json"
     if damage == "weights":
         weights.unlink()
@@ -159,7 +164,7 @@ def test_a_damaged_adapter_is_named(make_recipe: MakeRecipe, tmp_path: Path, dam
             state[name] = torch.cat([value, value])
         save_file(state, weights, metadata={"format": "pt"})
     with pytest.raises(UserError) as caught:
-        load_adapter(recipe, folder)
+        load(recipe, folder)
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -169,7 +174,7 @@ def test_an_adapter_of_another_backbone(
 ) -> None:
     recipe = make_recipe()
     folder = tmp_path / "adapter"
-    save_adapter(build_model(recipe), folder, recipe)
+    save(build_model(recipe), folder)
     other = tmp_path / "other"
     shutil.copytree(backbone, other)
     config = json.loads((other / "config.json").read_text())
@@ -181,7 +186,7 @@ def test_an_adapter_of_another_backbone(
             state[f"{name}.{part}"] = state[f"{name}.{part}"][:4].contiguous()
     save_file(state, other / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match="does not fit the backbone"):
-        load_adapter(make_recipe(f"backbone={other}"), folder)
+        load(make_recipe(f"backbone={other}"), folder)
 
 
 def test_augmentation_by_name(make_recipe: MakeRecipe) -> None:
@@ -192,7 +197,7 @@ def test_augmentation_by_name(make_recipe: MakeRecipe) -> None:
 def test_another_image_size(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     save_backbone(tmp_path / "b")
     model = build_model(make_recipe("image_size=32", f"backbone={tmp_path / 'b'}"))
-    assert backbone_of(model).config.vision_config.image_size == 32
+    assert retrieval_backbone(model).config.vision_config.image_size == 32
 
 
 def test_the_released_variant_is_built(make_recipe: MakeRecipe) -> None:
@@ -208,6 +213,6 @@ def test_the_released_variant_is_built(make_recipe: MakeRecipe) -> None:
 def test_a_model_for_questions_has_no_heads(make_recipe: MakeRecipe) -> None:
     model = build_model(make_recipe("task=vqa", "backbone=mini"))
     count = count_parameters(model)
-    assert isinstance(inner_backbone(model), BlipForQuestionAnswering)
+    assert isinstance(base_model(model), BlipForQuestionAnswering)
     assert (count.heads, count.backbone) == (0, 0)
     assert any("text_decoder" in name for name in trained(model))

@@ -15,8 +15,9 @@ import torch
 import yaml
 from peft import PeftModel
 
+from aurora_vl.inference.settings import AdapterSettings, save_tuned
 from aurora_vl.recipes.recipe import Recipe, load_recipe
-from aurora_vl.training.building import build_model, save_adapter
+from aurora_vl.training.building import build_model
 from aurora_vl.training.model_card import TrainingFacts, model_card
 from aurora_vl.training.run import evaluate, train
 
@@ -120,7 +121,8 @@ def test_the_card_registers_what_it_loads(
 ) -> None:
     """In a process of its own: here every method is registered already."""
     recipe = make_recipe("adapter.method=bottleneck")
-    save_adapter(build_model(recipe), tmp_path / "adapter", recipe)
+    used = AdapterSettings(backbone=recipe.backbone)
+    save_tuned(build_model(recipe), tmp_path / "adapter", used, None)
     card = model_card(recipe, "retrieval", CONTENT, TrainingFacts(1, None, 13), None)
     command = [sys.executable, "-c", block(card, "python")]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -11,15 +11,16 @@ import pytest
 import yaml
 from command_line import run_in_process
 from safetensors import safe_open
+from torch import nn
 
 from aurora_vl.data.records import Splits
+from aurora_vl.inference.settings import AdapterSettings
 from aurora_vl.objectives.answering import QuestionAnsweringTask
 from aurora_vl.objectives.presets import Variant, switches
 from aurora_vl.objectives.retrieval import RetrievalTask
 from aurora_vl.recipes.recipe import Recipe
-from aurora_vl.training.building import build_model
+from aurora_vl.training.building import build_model, in_use
 from aurora_vl.training.tasks import kind_of
-from aurora_vl.training.tasks.answering import answering_plan
 
 MakeRecipe = Callable[..., Recipe]
 SMALL = (
@@ -27,6 +28,11 @@ SMALL = (
     *("training.epochs=1", "training.batch_size=4", "training.validations=1"),
 )
 TASKS = ("demo-retrieval", "demo-video-retrieval", "demo-vqa", "demo-video-qa")
+
+
+def module(recipe: Recipe) -> nn.Module:
+    tuned = in_use(recipe, build_model(recipe), AdapterSettings())
+    return kind_of(recipe).module(recipe, tuned, items=13, epoch_steps=4)
 
 
 @pytest.mark.parametrize("recipe", TASKS)
@@ -53,14 +59,14 @@ def test_every_task_trains_and_scores_as_released(recipe: str, tmp_path: Path) -
 @pytest.mark.parametrize("variant", ["mended", "released"])
 def test_retrieval_learns_by_the_switches(make_recipe: MakeRecipe, variant: Variant) -> None:
     recipe = make_recipe(f"variant={variant}")
-    task = kind_of(recipe).module(recipe, build_model(recipe), items=13, epoch_steps=4)
+    task = module(recipe)
     assert isinstance(task, RetrievalTask)
     found, chosen = task.settings, switches(variant)
     for name in ("ice", "float32_targets", "count_empty_slots", "warm_momentum", "frame_aware"):
         assert getattr(found, name) == getattr(chosen, name), name
     assert bool(found.live) == chosen.live_factors
     without = make_recipe(f"variant={variant}", "objective.frame_aware=false")
-    task = kind_of(without).module(without, build_model(without), items=13, epoch_steps=4)
+    task = module(without)
     assert isinstance(task, RetrievalTask)
     assert task.settings.frame_aware is False
 
@@ -71,9 +77,9 @@ def test_answering_learns_and_answers_by_the_switches(
 ) -> None:
     settings = ("task=video-qa", "backbone=mini", "evaluation.inference=generate")
     recipe = make_recipe(f"variant={variant}", *settings)
-    task = kind_of(recipe).module(recipe, build_model(recipe), items=13, epoch_steps=4)
+    task = module(recipe)
     assert isinstance(task, QuestionAnsweringTask)
     assert task.settings.label_smoothing == smoothing
-    assert task.settings.divide_by_frames == (variant == "released")
-    plan = answering_plan(recipe, Splits([], [], []))
-    assert plan.attend_padding == (variant == "released")
+    assert task.settings.divisor == (recipe.data.frames if variant == "released" else 1)
+    used = kind_of(recipe).settings(recipe, Splits([], [], []))
+    assert used.attend_padding == (variant == "released")

@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from in_use import by_part
 from tiny_blip import batch, tiny_model
 from torch import nn
 
 from aurora_vl.errors import UserError
+from aurora_vl.backbones.blip.dual_encoder import BlipDualEncoder
 from aurora_vl.objectives.retrieval import RetrievalSettings, RetrievalTask
 from aurora_vl.recipes.recipe import Recipe
 from aurora_vl.training import run, trainer
@@ -291,7 +293,7 @@ def test_going_on_beside_a_damaged_checkpoint(
 
 def make_task(method: str = "full", **settings: Any) -> RetrievalTask:
     settings = {"queue": 5, "momentum": 0.9, **settings}
-    return RetrievalTask(tiny_model(method), RetrievalSettings(**settings)).train()
+    return RetrievalTask(BlipDualEncoder(tiny_model(method)), RetrievalSettings(**settings)).train()
 
 
 def save(task: RetrievalTask, folder: Path) -> None:
@@ -305,7 +307,7 @@ def test_the_state_is_kept_exactly(tmp_path: Path, method: str, queue: int) -> N
     """Weights, averages, queue, pointer and steps; the next losses are the same bits."""
     task = make_task(method, queue=queue)
     for step in range(3):
-        task(**batch([0, 1, 2], seed=step))["loss"].backward()
+        task(**by_part(batch([0, 1, 2], seed=step)))["loss"].backward()
         with torch.no_grad():
             for parameter in task.model.parameters():
                 if parameter.requires_grad:
@@ -319,7 +321,7 @@ def test_the_state_is_kept_exactly(tmp_path: Path, method: str, queue: int) -> N
     before, after = task.state_dict(), other.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
-    given = batch([3, 4], seed=7)
+    given = by_part(batch([3, 4], seed=7))
     assert torch.equal(task(**given)["loss"], other(**given)["loss"])
 
 
@@ -343,7 +345,7 @@ def test_a_parameter_stored_transposed_is_restored(tmp_path: Path) -> None:
         weight = model.itm_head.weight
         model.itm_head.weight = nn.Parameter(weight.detach().T.contiguous().T)
         assert not model.itm_head.weight.is_contiguous()
-        return RetrievalTask(model, RetrievalSettings(queue=2))
+        return RetrievalTask(BlipDualEncoder(model), RetrievalSettings(queue=2))
 
     task, other = transposed(), transposed()
     with torch.no_grad():

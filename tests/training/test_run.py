@@ -17,11 +17,12 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from aurora_vl.backbones.blip.dual_encoder import retrieval_backbone
 from aurora_vl.data.datasets import RetrievalTrainSet
 from aurora_vl.data.transforms import ImageTransform, to_model_input
 from aurora_vl.errors import UserError
 from aurora_vl.evaluation.retrieval import RetrievalResult
-from aurora_vl.objectives.retrieval import RetrievalTask, backbone_of
+from aurora_vl.objectives.retrieval import RetrievalTask
 from aurora_vl.recipes.recipe import Recipe, load_recipe, save_recipe
 from aurora_vl.training import run
 from aurora_vl.training.checkpoints import STATE_FILE, newest_checkpoint
@@ -176,7 +177,7 @@ def test_only_what_is_trained_changes(
     recipe = make_recipe(f"objective.train_temperature={temperature}")
     train(recipe)
     start = load_file(backbone / "model.safetensors")
-    inner = backbone_of(models[0])
+    inner = retrieval_backbone(models[0])
     frozen = {
         name.replace(".base_layer", "").replace(".original_module", ""): parameter
         for name, parameter in inner.named_parameters()

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from aurora_vl.data.media import MediaTransform, load_media
 from aurora_vl.data.records import CaptionedMedia
-from aurora_vl.errors import UserError
+from aurora_vl.errors import MediaError, UserError
 
 Item = TypeVar("Item")
 OnError = Literal["stop", "skip"]
@@ -67,7 +67,7 @@ class TrainSet(Dataset[Item], Generic[Item]):
                 chosen = int(rng.integers(len(self)))
             try:
                 return self.load_item(chosen, rng)
-            except UserError:
+            except MediaError:
                 if self.on_error == "stop" or attempt == _ATTEMPTS - 1:
                     raise
                 self.skipped_items[chosen] = True

@@ -286,7 +286,8 @@ class Retriever:
         place = 0
         for encoding in self.media_encodings(items, adapter=adapter, states=True):
             assert encoding.states is not None
-            for state, feature in zip(encoding.states, encoding.features, strict=True):
+            cosines = (encoding.features.to(features.dtype) @ features.T).cpu().double()
+            for state, cosine in zip(encoding.states, cosines, strict=True):
                 found = self.match_states(
                     state[None],
                     text_set,
@@ -296,7 +297,7 @@ class Retriever:
                     adapter=adapter,
                 )
                 if wanted == "itm+itc":
-                    found = found + (features @ feature.to(features.dtype)).cpu().double()
+                    found = found + cosine
                 scores[:, place] = found.numpy()
                 place += 1
         return scores

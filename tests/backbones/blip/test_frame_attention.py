@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from in_use import by_part
 from tiny_blip import SIZE, batch, tiny_model
 from torch import Tensor
 
+from aurora_vl.backbones.blip.dual_encoder import BlipDualEncoder
 from aurora_vl.backbones.blip.frame_attention import frame_key_scale
 from aurora_vl.objectives.retrieval import RetrievalSettings, RetrievalTask
 
@@ -30,8 +32,8 @@ def videos() -> Tensor:
 
 def losses(model: Any, pixels: Tensor, **settings: Any) -> dict[str, Tensor]:
     settings = {"queue": 3, "momentum": 0.9, "ramp_steps": 0, **settings}
-    task = RetrievalTask(model, RetrievalSettings(**settings)).train()
-    return task(**(batch([0, 1, 2, 3]) | {"pixel_values": pixels}))
+    task = RetrievalTask(BlipDualEncoder(model), RetrievalSettings(**settings)).train()
+    return task(**by_part(batch([0, 1, 2, 3]) | {"pixel_values": pixels}))
 
 
 def test_the_scale_by_hand() -> None:

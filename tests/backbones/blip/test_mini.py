@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from aurora_vl import load, load_tokenizer
+from aurora_vl.backbones.blip.preparation import IMAGE_MEAN, IMAGE_STD
 from aurora_vl.data.synthetic.drawing import draw
 from aurora_vl.data.synthetic.questions import questions
 from aurora_vl.data.synthetic.scenes import sample_scene
@@ -31,7 +32,7 @@ def places() -> tuple[Tensor, list[str], list[str]]:
                 asked.append(question.question)
                 answers.append(question.answer)
                 break
-    return to_model_input(torch.from_numpy(np.stack(pixels))), asked, answers
+    return to_model_input(torch.from_numpy(np.stack(pixels)), IMAGE_MEAN, IMAGE_STD), asked, answers
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import torch
 from tiny_blip import batch, fill, tiny_config, tiny_model
 from torch import nn
 
+from aurora_vl.backbones.blip.dual_encoder import retrieval_backbone
 from aurora_vl.backbones.blip.modeling import (
     BlipForQuestionAnswering,
     BlipForRetrieval,
@@ -14,12 +15,11 @@ from aurora_vl.backbones.blip.modeling import (
     TextRun,
 )
 from aurora_vl.backbones.precision import keep_frozen_maps_in
-from aurora_vl.objectives.retrieval import backbone_of
 
 
 @pytest.fixture(params=["full", "aurora"])
 def model(request: pytest.FixtureRequest) -> BlipForRetrieval:
-    return backbone_of(tiny_model(request.param))
+    return retrieval_backbone(tiny_model(request.param))
 
 
 def test_features_alone_are_the_features(model: BlipForRetrieval) -> None:
@@ -95,7 +95,7 @@ def test_word_embeddings_that_are_an_output_map_too_are_not_rounded() -> None:
 
 def test_a_frozen_maps_output_is_not_changed_behind_a_hook() -> None:
     model = tiny_model("aurora")
-    layer = backbone_of(model).vision_model.encoder.layers[0].mlp.fc1
+    layer = retrieval_backbone(model).vision_model.encoder.layers[0].mlp.fc1
     x = torch.randn(2, 5, 24, dtype=torch.float64)
     expected = layer(x)
     seen = []
@@ -113,7 +113,7 @@ def test_gated_slots_need_every_token() -> None:
     config = AuroraConfig(r=4, gqt="gated", modules_to_save=HEADS)
     gated = get_peft_model(BlipForRetrieval(tiny_config()).double(), config).double().eval()
     fill(gated)
-    model, made = backbone_of(gated), batch([0, 1, 2])
+    model, made = retrieval_backbone(gated), batch([0, 1, 2])
     cross: CrossKeys = model.cross_keys(model.encode_image(made["pixel_values"])[0])
     texts = made["input_ids"], made["attention_mask"]
     assert torch.allclose(

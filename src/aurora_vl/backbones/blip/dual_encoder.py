@@ -52,7 +52,9 @@ class BlipDualEncoder(DualEncoder):
 
     def encode_media(self, media: MediaInputs, *, features_only: bool = False) -> MediaEncoding:
         """As in `DualEncoder`; states are the vision encoder's."""
-        states, features = self.backbone.encode_image(media["pixel_values"], features_only)
+        states, features = self.backbone.encode_image(
+            media["pixel_values"], features_only=features_only
+        )
         return MediaEncoding(features, None if features_only else states)
 
     def encode_texts(self, texts: TextInputs) -> TextEncoding:

@@ -17,6 +17,7 @@ from aurora_vl.data.questions import QuestionTrainSet
 from aurora_vl.data.readers import SplitChoice, read_questions
 from aurora_vl.data.readers.vqav2_blip import read_answer_list
 from aurora_vl.data.records import QuestionRecord, Splits
+from aurora_vl.errors import UserError
 from aurora_vl.evaluation.answering import (
     accuracies_by,
     answer_blindly,
@@ -212,8 +213,20 @@ def listed_answers(recipe: Recipe) -> tuple[str, ...]:
 
 
 def candidate_answers(recipe: Recipe, splits: Splits[QuestionRecord]) -> Sequence[str]:
-    """The answers to choose from: those of a list, or training's commonest."""
-    return splits.answer_list or answer_vocabulary(splits.train, recipe.evaluation.answers)
+    """The answers to choose from: those of a list, or training's commonest; none to write them.
+
+    Raises:
+        UserError: they are to be chosen, and there are none.
+    """
+    if recipe.evaluation.inference != "rank":
+        return ()
+    found = splits.answer_list or answer_vocabulary(splits.train, recipe.evaluation.answers)
+    if not found:
+        raise UserError(
+            "there are no answers to choose from; give evaluation.answer_list or set "
+            "evaluation.inference to generate."
+        )
+    return found
 
 
 def _unlisted(recipe: Recipe, splits: Splits[QuestionRecord]) -> list[str]:
