@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from in_use import by_part
+from safetensors.torch import load_file, save_file
 from tiny_blip import batch, tiny_model
 from torch import nn
 
-from aurora_vl.errors import UserError
 from aurora_vl.backbones.blip.dual_encoder import BlipDualEncoder
+from aurora_vl.errors import UserError
 from aurora_vl.objectives.retrieval import RetrievalSettings, RetrievalTask
 from aurora_vl.recipes.recipe import Recipe
 from aurora_vl.training import run, trainer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from aurora_vl.backbones.blip.loading import MINI, find_backbone
+from aurora_vl.backbones.folders import MINI, find_backbone
 
 _NARROW = 256
 
