@@ -50,7 +50,7 @@ def write_card(
     Args:
         folder: the adapter's.
         recipe: resolved.
-        model: the backbone's model, as `modeling.load.load` names it.
+        model: the backbone's model, as `aurora_vl.load` names it.
         content: of metrics.json.
         facts: of the training.
     """
