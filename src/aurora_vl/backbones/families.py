@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from aurora_vl.backbones.base import Family, Task, base_model
+from aurora_vl.backbones.blip.convert import convert
 from aurora_vl.backbones.blip.family import BlipFamily
 from aurora_vl.backbones.blip.loading import named_blip
 from aurora_vl.backbones.folders import find_backbone, is_file, model_type_of
@@ -20,6 +21,17 @@ from aurora_vl.errors import UserError
 
 if TYPE_CHECKING:
     from aurora_vl.backbones.blip.modeling import BlipForQuestionAnswering, BlipForRetrieval
+
+__all__ = [
+    "convert",
+    "family_by_name",
+    "family_of",
+    "family_of_model",
+    "load",
+    "load_config",
+    "load_tokenizer",
+    "register_family",
+]
 
 _FAMILIES: list[Family] = [BlipFamily()]
 

@@ -48,7 +48,7 @@ def convert(
 
     No code in the checkpoint is executed. Momentum copies and queues are left out.
     """
-    from aurora_vl.backbones.blip.convert import convert
+    from aurora_vl.backbones.families import convert
 
     done = convert(checkpoint, out, tokenizer=tokenizer, image_size=image_size)
     vision, text = done.config.vision_config, done.config.text_config

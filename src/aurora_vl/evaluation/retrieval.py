@@ -19,8 +19,9 @@ from aurora_vl.data.datasets import caption_table
 from aurora_vl.data.records import CaptionedMedia
 from aurora_vl.errors import UserError
 from aurora_vl.evaluation.recall import ranks, retrieval_metrics
+from aurora_vl.inference.encodings import TextSet
 from aurora_vl.inference.media import item_of_record
-from aurora_vl.inference.retriever import Retriever, TextSet
+from aurora_vl.inference.retriever import Retriever
 from aurora_vl.inference.settings import Score
 from aurora_vl.inference.state_store import StoredStates
 from aurora_vl.utils.distributed import gather_own, own_rows, sum_over_processes

@@ -21,9 +21,9 @@ from aurora_vl.backbones.base import Preprocessor, TextInputs
 from aurora_vl.data.text import is_blank
 from aurora_vl.errors import UserError
 from aurora_vl.inference.adapters import AdapterChoice, Adapters
+from aurora_vl.inference.encodings import BATCH_SIZE
 from aurora_vl.inference.loading import TunedModel, load_named
 from aurora_vl.inference.media import Batch, MediaItem, Source, batches, listed, media_item
-from aurora_vl.inference.retriever import BATCH_SIZE
 from aurora_vl.inference.settings import AdapterSettings
 
 
@@ -110,16 +110,8 @@ class Answerer:
         Example:
             >>> answerer = Answerer.load("mini", adapter="runs/vqa/adapter")  # doctest: +SKIP
         """
-        tuned = load_named(
-            "vqa",
-            backbone,
-            adapter,
-            adapters,
-            image_size=image_size,
-            device=device,
-            dtype=dtype,
-        )
-        return cls(tuned, batch_size)
+        how: dict[str, Any] = {"image_size": image_size, "device": device, "dtype": dtype}
+        return cls(load_named("vqa", backbone, adapter, adapters, **how), batch_size)
 
     @property
     def backbone(self) -> str:

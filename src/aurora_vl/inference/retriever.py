@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from aurora_vl.backbones.base import MediaEncoding, Preprocessor, TextInputs
 from aurora_vl.data.records import MediaKind
 from aurora_vl.errors import UserError
 from aurora_vl.inference.adapters import AdapterChoice, Adapters
+from aurora_vl.inference.encodings import BATCH_SIZE, Encoded, TextSet, host_features
 from aurora_vl.inference.fingerprints import fingerprint
 from aurora_vl.inference.loading import TunedModel, load_named
 from aurora_vl.inference.media import (
@@ -32,46 +32,6 @@ from aurora_vl.inference.media import (
 )
 from aurora_vl.inference.settings import Score
 from aurora_vl.utils.progress import progress_bar
-
-BATCH_SIZE = 64
-"""Pictures, frames of videos, or texts encoded at once."""
-
-
-@dataclass(frozen=True)
-class TextSet:
-    """Tokenised texts on the model's device.
-
-    Attributes:
-        inputs: ids and mask, padded to the longest.
-        lengths: (N,) tokens of each text, on the host.
-    """
-
-    inputs: TextInputs
-    lengths: Tensor
-
-    def __len__(self) -> int:
-        """Count the texts."""
-        return len(self.lengths)
-
-    def select(self, rows: Tensor, longest: int | None = None) -> TextInputs:
-        """Some of the texts, cut to a length."""
-        ids, mask = self.inputs["input_ids"], self.inputs["attention_mask"]
-        return TextInputs(input_ids=ids[rows, :longest], attention_mask=mask[rows, :longest])
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """What became of one item of a stream.
-
-    Attributes:
-        index: its place in the stream.
-        vectors: its features (D,) by adapter, float32; empty if it could not be decoded.
-        error: why not.
-    """
-
-    index: int
-    vectors: Mapping[str | None, NDArray[np.float32]]
-    error: UserError | None = None
 
 
 class Retriever:
@@ -120,16 +80,8 @@ class Retriever:
         Example:
             >>> retriever = Retriever.load("mini", adapter="runs/mine/adapter")  # doctest: +SKIP
         """
-        tuned = load_named(
-            "retrieval",
-            backbone,
-            adapter,
-            adapters,
-            image_size=image_size,
-            device=device,
-            dtype=dtype,
-        )
-        return cls(tuned, batch_size)
+        how: dict[str, Any] = {"image_size": image_size, "device": device, "dtype": dtype}
+        return cls(load_named("retrieval", backbone, adapter, adapters, **how), batch_size)
 
     @property
     def backbone(self) -> str:
@@ -208,7 +160,7 @@ class Retriever:
         found = self.text_features(
             self.tokenize(told, adapter=adapter), adapter=adapter, batch_size=batch_size
         )
-        return _numpy(found)
+        return host_features(found)
 
     def encode_stream(
         self,
@@ -242,7 +194,7 @@ class Retriever:
             if not isinstance(found, Batch):
                 failed.append(Encoded(found[0], {}, found[1]))
                 continue
-            vectors = {name: _numpy(self._features(found, name)) for name in adapters}
+            vectors = {name: host_features(self._features(found, name)) for name in adapters}
             done = [
                 Encoded(index, {name: vectors[name][row] for name in adapters})
                 for row, index in enumerate(found.rows)
@@ -430,7 +382,7 @@ class Retriever:
             for found in batches(items, prepare, batch_size or self.batch_size, workers=workers):
                 assert isinstance(found, Batch)  # errors are raised
                 rows = list(found.rows)
-                features[rows] = _numpy(self._features(found, [names[row] for row in rows]))
+                features[rows] = host_features(self._features(found, [names[row] for row in rows]))
                 advance(rows[-1] + 1, len(items))
         return features
 
@@ -444,11 +396,3 @@ class Retriever:
         media = prepare.finish(batch.media, self.device, self.dtype)
         with self._adapters.using(names):
             return self._encoder.encode_media(media, features_only=features_only)
-
-
-def _numpy(features: Tensor) -> NDArray[np.float32]:
-    """Features on the host in float32; of a narrower type, brought to unit length again."""
-    if features.dtype not in (torch.float32, torch.float64):
-        features = torch.nn.functional.normalize(features.float(), dim=-1)
-    found: NDArray[np.float32] = features.float().cpu().numpy()
-    return found
