@@ -13,6 +13,8 @@ from aurora_vl.recipes.sections import Section
 
 PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
 SWITCHES = {switch.name for switch in fields(Switches)}
+SWITCHED = ("adapter.", "objective.", "evaluation.")
+"""Sections that hold them; `data.max_tokens` is another one than `evaluation.max_tokens`."""
 
 
 def keys(section: type[Section], prefix: str = "") -> dict[str, str]:
@@ -22,7 +24,7 @@ def keys(section: type[Section], prefix: str = "") -> dict[str, str]:
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, Section):
             found |= keys(kind, f"{prefix}{name}.")
-        elif name in SWITCHES:
+        elif name in SWITCHES and prefix in SWITCHED:
             found[prefix + name] = "by variant"
         elif field.is_required():
             found[prefix + name] = "none"

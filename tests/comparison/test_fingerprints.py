@@ -126,3 +126,16 @@ def keep(runs: Path, folder: str, told: Any) -> None:
         beside=0,
     )
     write_trial(runs / folder / "trial.json", record)
+
+
+def test_keys_of_generation_name_no_run_that_chooses_answers(own: OwnData, tmp_path: Path) -> None:
+    """Kept runs of the released preset are found whatever was written in them of generation."""
+    released, beams = "variant=released", "evaluation.beams=2"
+    assert name(own, released, beams) == name(own, released)
+    asking = ("task=vqa", "evaluation.inference=generate", released)
+    recipes = (load_recipe("demo-vqa", [*asking, *more]) for more in ((), (beams,)))
+    assert len({name_of(tell(recipe)) for recipe in recipes}) == 2
+    kept = tell(recipe(own, released))
+    earlier = copy.deepcopy(kept)
+    earlier["recipe"]["evaluation"] |= {"beams": 1, "max_tokens": 10, "attend_padding": True}
+    assert completed(earlier) == kept

@@ -26,6 +26,7 @@ from aurora_vl.recipes.sections import ComparisonSection
 from aurora_vl.training.recipe_data import read_splits
 from aurora_vl.training.tasks.answering import listed_answers
 
+_OF_GENERATION = ("beams", "max_tokens", "attend_padding")
 _DIGESTED = "digested"  # stands where a path was
 _WEIGHTS = (".json", ".safetensors", ".bin", ".pth")
 _SHORT = 12
@@ -82,6 +83,9 @@ def _without_places(recipe: Recipe) -> Told:
     if recipe.adapter.method != "aurora":
         for key in AURORA_SWITCHES:
             del told["adapter"][key]  # no other method reads them
+    if recipe.evaluation.inference != "generate":
+        for key in _OF_GENERATION:
+            del told["evaluation"][key]
     data = told["data"]
     for key in ("annotations", "media", "visual_genome"):
         data[key] = None if data[key] is None or data["kind"] == "world" else _DIGESTED

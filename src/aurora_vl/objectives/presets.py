@@ -40,6 +40,8 @@ class Switches:
         train_temperature: so is the temperature.
         label_smoothing: as in `AnsweringSettings`.
         divide_by_frames: a video's loss is divided by its number of frames too.
+        beams: of generation; 1 is greedy.
+        max_tokens: generated at most; BLIP's maximum of 10 counts [DEC], which leaves 9.
         attend_padding: generation looks at the question's padding.
         frame_aware_evaluation: re-ranking scales the keys of videos as training does.
     """
@@ -63,6 +65,8 @@ class Switches:
     train_temperature: bool = False
     label_smoothing: float = 0.1
     divide_by_frames: bool = False
+    beams: int = 1
+    max_tokens: int = 10
     attend_padding: bool = False
     frame_aware_evaluation: bool = True
 
@@ -108,6 +112,8 @@ _VARIANTS: dict[str, Switches] = {
         train_text_proj=False,
         label_smoothing=0.0,
         divide_by_frames=True,
+        beams=3,
+        max_tokens=9,
         attend_padding=True,
         frame_aware_evaluation=False,
     ),

@@ -1,7 +1,7 @@
 """The sections of a recipe and their keys.
 
-A key that is a switch of `tasks.variants.Switches` may be left out: then the recipe's variant
-decides it.
+A key that is a switch of `aurora_vl.objectives.presets.Switches` may be left out: then the recipe's
+variant decides it.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ class EvaluationSection(Section):
     `answers` commonest of training; generate writes with `beams` (1: greedy) up to `max_tokens`.
     `metric` is vqa (the official score of ten answers) or exact; left out the data set's own.
     `split: val` scores the validation split in the test split's place, which is then not looked at.
-    The last two keys are switches.
+    The keys from `beams` on are switches.
     """
 
     split: Literal["test", "val"] = "test"
@@ -213,9 +213,9 @@ class EvaluationSection(Section):
     inference: Literal["rank", "generate"] = "rank"
     answer_list: Path | None = None
     answers: int = Field(3128, ge=1)
-    beams: int = Field(1, ge=1, le=_MOST)
-    max_tokens: int = Field(10, ge=2)
     metric: Literal["vqa", "exact"] | None = None
+    beams: int | None = Field(None, ge=1, le=_MOST)
+    max_tokens: int | None = Field(None, ge=2)
     attend_padding: bool | None = None
     frame_aware_evaluation: bool | None = None
 

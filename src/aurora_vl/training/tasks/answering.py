@@ -129,15 +129,15 @@ class AnsweringKind(TaskKind[QuestionRecord]):
 
     def settings(self, recipe: Recipe, splits: Splits[QuestionRecord]) -> AdapterSettings:
         """As in `TaskKind`; the answers to choose from among them."""
-        wanted = recipe.evaluation
+        wanted, switches = recipe.evaluation, recipe.switches
         return AdapterSettings(
             **common_settings(recipe),
             inference=wanted.inference,
             answers=tuple(candidate_answers(recipe, splits)),
             top=wanted.rerank,
-            beams=wanted.beams,
-            max_answer_tokens=wanted.max_tokens,
-            attend_padding=bool(wanted.attend_padding),
+            beams=switches.beams,
+            max_answer_tokens=switches.max_tokens,
+            attend_padding=switches.attend_padding,
         )
 
     def train_set(
