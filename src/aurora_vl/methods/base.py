@@ -47,8 +47,16 @@ class Request:
     def targets(self) -> list[str] | str:
         """The maps that Aurora adapts in this backbone, those of `options` if given."""
         given: list[str] | str | None = self.options.get("target_modules")
+        if given is not None:
+            return given
         backbone: Any = self.backbone
-        return DEFAULT_TARGETS[backbone.config.model_type] if given is None else given
+        usual = DEFAULT_TARGETS.get(backbone.config.model_type)
+        if usual is None:
+            raise UserError(
+                f"there are no usual targets for a model of type {backbone.config.model_type}; name "
+                "its linear maps in adapter.options.target_modules."
+            )
+        return usual
 
     def divisor(self, limit: int) -> int:
         """The largest number up to `limit` that divides both sizes of every targeted map."""
@@ -86,7 +94,9 @@ class Request:
                     f"adapter.options.{name} is no option of {self.method}; "
                     f"known: {', '.join(sorted(known))}."
                 )
-        given = {"target_modules": self.targets, **arguments, **self.options}
+        given = {**arguments, **self.options}
+        if "target_modules" not in given:
+            given["target_modules"] = self.targets
         return kind(modules_to_save=list(self.heads) or None, **given)
 
 
