@@ -22,9 +22,11 @@ from aurora_vl.cli.demo import demo
 from aurora_vl.cli.evaluate import evaluate
 from aurora_vl.cli.export import export
 from aurora_vl.cli.guard import guarded
+from aurora_vl.cli.index import index
 from aurora_vl.cli.options import Quiet, Verbose, start_logging
 from aurora_vl.cli.params import params
 from aurora_vl.cli.recipes import recipes
+from aurora_vl.cli.search import search
 from aurora_vl.cli.train import train
 
 # Without markup typer's own errors are plain lines, which no terminal's width cuts.
@@ -46,6 +48,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "check-data": check_data,
     "convert": convert,
     "export": export,
+    "index": index,
+    "search": search,
     "ask": ask,
 }
 for _name, _command in _COMMANDS.items():

@@ -104,3 +104,23 @@ Smoke = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+GalleryUri = Annotated[
+    str,
+    typer.Option(
+        "--gallery",
+        metavar="URI",
+        show_default=False,
+        help="A file, milvus:FILE.db, or http(s)://host:port[/collection] of a Milvus server.",
+    ),
+]
+
+
+def seconds(text: str) -> float:
+    """A duration such as 10s or 2.5."""
+    try:
+        found = float(text.removesuffix("s"))
+    except ValueError:
+        found = 0.0
+    if not 0 < found < float("inf"):
+        raise typer.BadParameter(f"{text} is no duration; write seconds, such as 10s")
+    return found

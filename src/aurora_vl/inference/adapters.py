@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 from peft import PeftModel
 
@@ -62,8 +63,14 @@ class Adapters:
         found = self.named(name)
         return self._tuned.settings[self._tuned.usual if found == BASE else found]
 
-    def preparation(self, names: Iterable[str | None]) -> PreparationSettings:
+    def preparation(
+        self, names: Iterable[str | None], frames: int | None = None
+    ) -> PreparationSettings:
         """How media and texts are prepared for several adapters at once.
+
+        Args:
+            names: the adapters'.
+            frames: taken of a video; None for as many as the adapters were trained with.
 
         Raises:
             UserError: they were trained with different preparations.
@@ -75,7 +82,8 @@ class Adapters:
                 f"the adapters {first} and {second} prepare media and texts differently ({one} and "
                 f"{other}); use them in calls of their own."
             )
-        return next(iter(different), self.settings(None).preparation())
+        found = next(iter(different), self.settings(None).preparation())
+        return found if frames is None else replace(found, frames=frames)
 
     def using(self, names: Sequence[str | None]) -> AbstractContextManager[None]:
         """Let the rows of the batches computed inside use these adapters.

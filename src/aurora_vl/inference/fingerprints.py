@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from aurora_vl.backbones.folders import find_backbone, is_file
 from aurora_vl.inference.loading import TunedModel
 
 _WEIGHTS = ("*.safetensors", "*.bin", "config.json", "tokenizer.json", "vocab.txt")
-_CHUNK = 2**20
 
 
 def fingerprint(tuned: TunedModel, adapter: str | None) -> str:
@@ -44,8 +44,12 @@ def _files(name: str | Path) -> Iterator[Path]:
 
 
 def _content(path: Path) -> bytes:
-    digest = hashlib.sha256()
+    facts = path.stat()
+    return _content_of(path, facts.st_size, facts.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)  # searches ask every time, and weights are gigabytes
+def _content_of(path: Path, size: int, modified: int) -> bytes:
+    """A digest of a file that has this size and time."""
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.digest()
+        return hashlib.file_digest(file, "sha256").digest()

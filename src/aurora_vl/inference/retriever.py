@@ -168,6 +168,7 @@ class Retriever:
         items: Iterable[MediaItem | Source],
         *,
         adapters: Sequence[str | None] = (None,),
+        frames: int | None = None,
         batch_size: int | None = None,
         workers: int = 0,
         on_error: OnError = "raise",
@@ -179,6 +180,7 @@ class Retriever:
         Args:
             items: media; a path's ending tells pictures from videos.
             adapters: which features are wanted.
+            frames: taken of a video; None for as many as the adapters were trained with.
             batch_size: pictures, or frames of videos, encoded at once; None for the retriever's.
             workers: processes that decode; 0 for threads.
             on_error: raise what a damaged medium raises, or yield it.
@@ -186,12 +188,10 @@ class Retriever:
         Yields:
             one result an item, in order.
         """
-        prepare = self._preprocessor(adapters)
-        size = batch_size or self.batch_size
+        prepare = self.tuned.preprocessor(self._adapters.preparation(adapters, frames))
+        stream, size = map(media_item, items), batch_size or self.batch_size
         failed: list[Encoded] = []  # since the batch before
-        for found in batches(
-            map(media_item, items), prepare, size, workers=workers, on_error=on_error
-        ):
+        for found in batches(stream, prepare, size, workers=workers, on_error=on_error):
             if not isinstance(found, Batch):
                 failed.append(Encoded(found[0], {}, found[1]))
                 continue
