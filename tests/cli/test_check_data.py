@@ -91,6 +91,34 @@ def test_long_captions_are_counted(aurora: Aurora, own_data: OwnData) -> None:
     assert [split["long_texts"] for split in shorter["splits"].values()] == [0, 3, 0]
 
 
+def test_texts_cut_by_their_tokens_are_counted(aurora: Aurora, own_data: OwnData) -> None:
+    """Few words may be many tokens: Chinese has no blanks, and a rare word has several pieces."""
+    captions = ["一只狗在草地上奔跑" * 6, "xylophone " * 5, "red " * 20]
+    own_data.write("train", [{"image": "train0.png", "caption": captions}])
+
+    def cut(*settings: str) -> int:
+        report = aurora("check-data", own_data.recipe, "--json", "backbone=mini", *settings).json
+        assert report["warnings"] == []
+        found: int = report["splits"]["train"]["long_texts"]
+        return found
+
+    assert cut() == 1  # the bundled model has 64 positions
+    assert cut("data.max_tokens=35") == 2
+    assert cut("data.max_tokens=35", "data.max_words=19") == 3
+
+
+def test_words_are_counted_where_the_tokenizer_is_elsewhere(
+    aurora: Aurora, own_data: OwnData
+) -> None:
+    own_data.write("train", [{"image": "train0.png", "caption": ["red " * 31, "一" * 99]}])
+    outcome = aurora("check-data", own_data.recipe, "--json", "backbone=elsewhere/model_base.pth")
+    assert outcome.status == 0
+    assert outcome.json["splits"]["train"]["long_texts"] == 1
+    (warning,) = outcome.json["warnings"]
+    assert warning.startswith("texts that are cut are counted by their words, not by their tokens:")
+    assert "elsewhere/model_base.pth" in warning
+
+
 def test_answers_that_cannot_be_chosen(aurora: Aurora, tmp_path: Path) -> None:
     Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
     for split, answers in (("train", ["red", "red", "blue"]), ("test", ["red", "blue", "green"])):

@@ -29,6 +29,23 @@ def test_train_writes_the_run_and_prints_a_table(aurora: Aurora, own_data: OwnDa
     )
 
 
+def test_training_says_how_many_texts_are_cut(
+    aurora: Aurora, own_data: OwnData, caplog: pytest.LogCaptureFixture
+) -> None:
+    long = "a red box " * 4  # 12 words, so 14 tokens
+    own_data.write("train", [{"image": f"train{n}.png", "caption": long} for n in range(3)])
+    cut = aurora("train", own_data.recipe, "data.max_tokens=13")
+    assert cut.status == 0
+    assert (
+        "3 training captions are longer than what is kept of them "
+        "(data.max_words: 30, data.max_tokens: 13)"
+    ) in caplog.messages
+    caplog.clear()
+    whole = aurora("train", own_data.recipe, f"training.output={own_data.folder / 'other'}")
+    assert whole.status == 0
+    assert not any("longer" in text for text in caplog.messages)
+
+
 def test_an_existing_run_is_refused_then_resumed_without_change(
     aurora: Aurora, own_data: OwnData
 ) -> None:

@@ -160,8 +160,17 @@ def test_texts_are_counted(clean: Splits[CaptionedMedia], tmp_path: Path) -> Non
     long, exact = "w " * 31, "w " * 30
     records = [record(tmp_path, "0.png", long, exact, "a"), record(tmp_path, "1.png", exact)]
     without = CaptionedMedia("2.png", tmp_path / "2.png", "image", ())
-    train = check_splits(Splits([*records, without], clean.val, clean.test)).splits["train"]
+    asked: set[str] = set()
+
+    def cut(text: str, role: str) -> bool:
+        asked.add(role)
+        return text == long
+
+    splits = Splits([*records, without], clean.val, clean.test)
+    train = check_splits(splits, cut=cut).splits["train"]
     assert (train.media, train.texts, train.long_texts, train.without_texts) == (3, 4, 1, 1)
+    assert asked == {"caption"}
+    assert check_splits(splits).splits["train"].long_texts == 0
 
 
 def test_questions_are_checked_too(clean: Splits[CaptionedMedia]) -> None:
@@ -170,7 +179,8 @@ def test_questions_are_checked_too(clean: Splits[CaptionedMedia]) -> None:
         QuestionRecord(1, "0.png", path, "image", "what?", ("a",)),
         QuestionRecord(2, "0.png", path, "image", "w " * 51, ()),
     ]
-    report = check_splits(Splits(asked, asked[:1], asked[1:]))
+    splits = Splits(asked, asked[:1], asked[1:])
+    report = check_splits(splits, cut=lambda text, role: (len(text), role) > (50, "question"))
     train = report.splits["train"]
     assert (train.media, train.texts, train.long_texts, train.without_texts) == (1, 2, 1, 1)
     assert report.decoded == 1

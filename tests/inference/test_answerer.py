@@ -139,6 +139,43 @@ def test_frames_size_and_words_are_as_in_training(
     assert Answerer.load(adapter=other).tuned.image_size == 32
 
 
+LONG = (
+    "is there a red star and a blue box and a green heart to the left of the big box that is "
+    "above the small star on the right and below the yellow heart and "
+)
+ENDS = ("what color is the star", "how many red shapes")
+
+
+def likelihoods(answerer: Answerer, picture: Path) -> list[float]:
+    """Of answers to two long questions whose ends differ."""
+    asked = [LONG + end for end in ENDS]
+    found = answerer.answer(picture, asked, answers=["red", "two"])
+    return [answer.log_likelihood for answer in found]
+
+
+def test_long_questions_are_read_to_their_end(pictures: list[Path], tmp_path: Path) -> None:
+    first, second = likelihoods(Answerer.load("mini"), pictures[0])
+    assert first != pytest.approx(second, abs=1e-4)
+    cut = save_adapter(tmp_path / "adapter", "vqa", 3, max_tokens=35)
+    answerer = Answerer.load(adapter=cut)
+    first, second = likelihoods(answerer, pictures[0])
+    assert first == pytest.approx(second, abs=1e-5)
+    assert answerer.cut(LONG + ENDS[0])
+    assert not answerer.cut(ENDS[0])
+
+
+def test_an_adapter_of_an_earlier_version_reads_what_it_read(
+    pictures: list[Path], tmp_path: Path
+) -> None:
+    """Then 35 tokens were kept whatever the recipe said."""
+    adapter = save_adapter(tmp_path / "run" / "adapter", "vqa", 3)
+    forget_settings(adapter)
+    (adapter.parent / "recipe.yaml").write_text("data: {max_words: 50}\n")
+    answerer = Answerer.load(adapter=adapter)
+    first, second = likelihoods(answerer, pictures[0])
+    assert first == pytest.approx(second, abs=1e-5)
+
+
 def test_a_whole_model_reads_with_its_own_tokenizer(pictures: list[Path], tmp_path: Path) -> None:
     config = tiny_config()
     config.vision_config.hidden_size = config.text_config.encoder_hidden_size = 16

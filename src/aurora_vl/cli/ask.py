@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,8 @@ import typer
 
 from aurora_vl.cli.options import AsJson, Quiet, Verbose
 from aurora_vl.reporting.terminal import show_json
+
+log = logging.getLogger(__name__)
 
 
 def ask(
@@ -48,7 +51,10 @@ def ask(
 
     require_words(question)
     listed = None if answers is None else read_answer_list(answers, "check --answers")
-    found = Answerer.load(backbone, adapter).answer(media, question, answers=listed)
+    answerer = Answerer.load(backbone, adapter)
+    if answerer.cut(question):
+        log.warning("the question is longer than what the model reads; its end is cut off")
+    found = answerer.answer(media, question, answers=listed)
     if json:
         show_json(
             {

@@ -38,17 +38,21 @@ def check_data(
     from aurora_vl.recipes.recipe import load_recipe
     from aurora_vl.training.data_warnings import data_warnings
     from aurora_vl.training.recipe_data import read_splits
+    from aurora_vl.training.text_limits import text_limit
 
     resolved = load_recipe(recipe, settings or (), smoke=smoke)
     splits = read_splits(resolved)
+    limit = text_limit(resolved)
     with progress_bar("decoding") as advance:
         report = check_splits(
             splits,
             sample=None if full else _SAMPLE,
-            max_words=resolved.max_words,
+            cut=limit.cut,
             progress=advance,
         )
     warnings = data_warnings(resolved, splits)
+    if limit.warning is not None:
+        warnings.append(limit.warning)
     if json:
         show_json({**report.to_dict(), "warnings": warnings})
     else:

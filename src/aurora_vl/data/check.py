@@ -9,18 +9,19 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import chain, combinations
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from aurora_vl.data.media import missing_media, probe_media
-from aurora_vl.data.records import CaptionedMedia, QuestionRecord, R, Record, Splits, Window
-from aurora_vl.data.text import CAPTION_WORDS, QUESTION_WORDS, VIDEO_CAPTION_WORDS, count_words
+from aurora_vl.data.records import CaptionedMedia, R, Record, Splits, Window
 from aurora_vl.data.threads import mapped
 from aurora_vl.errors import MediaError
 
 Part = tuple[str, Window | None]
 """A file's path and the window of it that is looked at."""
+Cut = Callable[[str, Literal["caption", "question"]], bool]
+"""Whether something of a caption or a question is cut off before a model reads it."""
 LISTED = 10
 """How many examples of each fault a report names."""
 
@@ -34,7 +35,7 @@ class SplitReport:
         texts: captions or questions.
         missing: media whose file is absent.
         undecodable: media whose file was tried and cannot be decoded.
-        long_texts: texts that cleaning cuts, being longer than the word limit.
+        long_texts: texts of which something is cut off.
         without_texts: media without a caption (or questions without an answer).
     """
 
@@ -90,7 +91,7 @@ def check_splits(
     sample: int | None = None,
     seed: int = 0,
     threads: int | None = None,
-    max_words: int | None = None,
+    cut: Cut | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> DataReport:
     """Look a data set over.
@@ -101,7 +102,7 @@ def check_splits(
             video that is listed in parts each part is tried.
         seed: of that draw.
         threads: that decode at once; by default one per processor.
-        max_words: of a text that are kept; by default the usual number for its kind.
+        cut: whether something of a text is cut off; None where nothing is.
         progress: called with (media decoded, media to decode) after each.
     """
     groups = splits.named()
@@ -121,7 +122,7 @@ def check_splits(
     overlap = _overlap(groups)
     return DataReport(
         splits={
-            name: _count(records, set(missing), set(damaged), max_words)
+            name: _count(records, set(missing), set(damaged), cut)
             for name, records in groups.items()
         },
         scored=splits.scored,
@@ -178,7 +179,7 @@ def _overlap(groups: dict[str, list[R]]) -> dict[str, list[str]]:
 
 
 def _count(
-    records: Sequence[Record], missing: set[str], damaged: set[Part], max_words: int | None
+    records: Sequence[Record], missing: set[str], damaged: set[Part], cut: Cut | None
 ) -> SplitReport:
     paths = {str(record.path) for record in records}
     return SplitReport(
@@ -186,12 +187,17 @@ def _count(
         texts=sum(len(_texts(record)) for record in records),
         missing=len(paths & missing),
         undecodable=len({str(r.path) for r in records if _part(r) in damaged}),
-        long_texts=sum(
-            count_words(text) > (max_words or _limit(record))
-            for record in records
-            for text in _texts(record)
-        ),
+        long_texts=0 if cut is None else count_cut(records, cut),
         without_texts=sum(not _needed(record) for record in records),
+    )
+
+
+def count_cut(records: Sequence[Record], cut: Cut) -> int:
+    """How many captions or questions something is cut off of."""
+    return sum(
+        cut(text, "caption" if isinstance(record, CaptionedMedia) else "question")
+        for record in records
+        for text in _texts(record)
     )
 
 
@@ -201,9 +207,3 @@ def _texts(record: Record) -> tuple[str, ...]:
 
 def _needed(record: Record) -> tuple[str, ...]:
     return record.captions if isinstance(record, CaptionedMedia) else record.answers
-
-
-def _limit(record: Record) -> int:
-    if isinstance(record, QuestionRecord):
-        return QUESTION_WORDS
-    return VIDEO_CAPTION_WORDS if record.kind == "video" else CAPTION_WORDS

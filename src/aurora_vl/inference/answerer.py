@@ -123,6 +123,11 @@ class Answerer:
         """The adapters' names, the usual one first."""
         return tuple(self.tuned.folders)
 
+    def cut(self, question: str, adapter: str | None = None) -> bool:
+        """Whether something of a question is cut off, being longer than what an adapter reads."""
+        prepare = self.tuned.preprocessor(self._adapters.preparation([adapter]))
+        return prepare.cut(question, "question")
+
     @overload
     def answer(
         self,

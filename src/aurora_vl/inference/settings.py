@@ -24,6 +24,7 @@ from aurora_vl.tuner.config import AuroraConfig
 from aurora_vl.utils.atomic import write_text
 
 FILE = "aurora.json"
+_EARLIER_TOKENS = 35  # of a text that earlier versions kept, whatever their recipes said
 Score = Literal["itm", "itm+itc"]
 Inference = Literal["rank", "generate"]
 
@@ -185,6 +186,7 @@ def _of_recipe(recipe: dict[str, Any]) -> AdapterSettings:
         "image_size": recipe.get("image_size"),
         "frames": data.get("frames"),
         "max_words": data.get("max_words"),
+        "max_tokens": data.get("max_tokens", _EARLIER_TOKENS) if data else None,
         "trained_on": {
             "kind": data.get("kind"),
             "annotations": None if annotations is None else place_digest(annotations),

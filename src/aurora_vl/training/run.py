@@ -52,6 +52,7 @@ from aurora_vl.training.recipe_data import (
 )
 from aurora_vl.training.resume import begun
 from aurora_vl.training.tasks import Outcome, kind_of
+from aurora_vl.training.text_limits import warn_of_cut_texts
 from aurora_vl.training.trainer import AuroraTrainer, StepProgress
 from aurora_vl.utils.atomic import remove_unfinished
 from aurora_vl.utils.claims import claimed
@@ -212,6 +213,8 @@ def _trainer(
     if settings.precision == "bfloat16" and not torch.cuda.is_available():
         warn_if_bfloat16_is_slow()
     preprocessor = training_preprocessor(recipe, tuned)
+    if is_main_process():
+        warn_of_cut_texts(recipe, splits.train, preprocessor.cut)
     train_set: Any = task.train_set(recipe, splits.train, preprocessor)
     arguments = _arguments(recipe, len(train_set))
     steps = math.ceil(len(train_set) / (settings.batch_size * arguments.world_size))

@@ -108,6 +108,8 @@ class BlipPreprocessor(Preprocessor):
         """Whether words or tokens of the text are cut off."""
         most = MAX_ANSWER_TOKENS if role == "answer" else self.max_tokens
         whole = cleaned(text, role, None)
+        if cleaned(text, role, self.max_words) != whole:
+            return True
         with _TOKENIZING:
-            tokens = self.tokenizer(whole, truncation=False)["input_ids"]
-        return cleaned(text, role, self.max_words) != whole or len(tokens) > most
+            tokens = self.tokenizer(whole, truncation=False, verbose=False)["input_ids"]
+        return len(tokens) > most
