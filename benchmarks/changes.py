@@ -34,11 +34,10 @@ KEYS_PER_PAIR = "keys and values for every pair"
 EVERY_TOKEN = "every token in the last layers"
 OWN_MEMORY = "updates in memory of their own"
 EVERY_PARAMETER = "every parameter averaged"
-CAST_AGAIN = "weights cast in every pass, bfloat16"
 COMPILED = "layers compiled"
 CONTENDERS = (
     *(OURS, PADDED, KEYS_PER_PAIR, EVERY_TOKEN, OWN_MEMORY, EVERY_PARAMETER),
-    *(BFLOAT16, CAST_AGAIN),
+    BFLOAT16,
 )
 _KEPT, _AGAIN = "states kept", "encoded again"
 _MOMENTUM_STEP = 0.005
@@ -70,8 +69,7 @@ class _KeysPerPair(BlipMatcher):
 
 def build(name: str, setup: Setup) -> RetrievalTask:
     """A contender's task; some are undone in `batch_of` or `contender`."""
-    ours = BFLOAT16 if name == BFLOAT16 else OURS
-    task = train_step.build(ours, setup)
+    task = train_step.build(OURS, setup)
     assert isinstance(task, RetrievalTask)
     if name == KEYS_PER_PAIR:
         task.encoder.matcher = _KeysPerPair(retrieval_backbone(task.model))
@@ -102,7 +100,7 @@ def batch_of(name: str, setup: Setup) -> dict[str, Any]:
 def contender(name: str, setup: Setup) -> Callable[[], object]:
     """One training step of a contender, to be called again and again."""
     task = build(name, setup)
-    step = train_step.stepping(task, batch_of(name, setup), half=name in (BFLOAT16, CAST_AGAIN))
+    step = train_step.stepping(task, batch_of(name, setup), half=name == BFLOAT16)
     if name != EVERY_PARAMETER:
         return step
     averaged = copy.deepcopy(task.model)
@@ -117,9 +115,8 @@ def contender(name: str, setup: Setup) -> Callable[[], object]:
 
 
 def measured(device: torch.device) -> tuple[str, ...]:
-    """The contenders that are measured on a device: all, or all but those in bfloat16."""
-    half = (BFLOAT16, CAST_AGAIN)
-    return tuple(name for name in CONTENDERS if name not in half or bfloat16_pays(device))
+    """The contenders that are measured on a device: all, or all but bfloat16."""
+    return tuple(name for name in CONTENDERS if name != BFLOAT16 or bfloat16_pays(device))
 
 
 def steps(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
@@ -134,7 +131,7 @@ def steps(setup: Setup, repeats: int, *, memory: bool = True) -> list[Row]:
         reference=OURS,
         peak_mb=peaks_of(JOB, names, setup)[0] if memory else None,
         gflop={name: _counted(name, setup) for name in names} if countable else None,
-        precision={BFLOAT16: "bfloat16", CAST_AGAIN: "bfloat16"},
+        precision={BFLOAT16: "bfloat16"},
     )
 
 

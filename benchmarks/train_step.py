@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from aurora_vl.backbones.blip.dual_encoder import BlipDualEncoder
 from aurora_vl.backbones.blip.modeling import HEADS
 from aurora_vl.backbones.gradient_checkpointing import recompute_layers
-from aurora_vl.backbones.precision import keep_frozen_maps_in
 from aurora_vl.objectives.retrieval import RetrievalSettings, RetrievalTask
 from benchmarks.measuring import Row, bfloat16_pays, rows_of, time_in_turn
 from benchmarks.memory import peaks_of
@@ -66,8 +65,6 @@ def build(name: str, setup: Setup, *, start: bool = True) -> nn.Module:
         for part in [model] if method == "full" else [getattr(model, head) for head in HEADS]:
             part.requires_grad_(True)
         model.temperature.requires_grad_(False)
-    if name == BFLOAT16:
-        keep_frozen_maps_in(model, torch.bfloat16)
     if name == RECOMPUTING:
         recompute_layers(model, ("vision", "text"))
     queue = _queue(setup)
@@ -95,7 +92,10 @@ def contender(name: str, setup: Setup) -> Callable[[], dict[str, Tensor]]:
 def stepping(
     task: nn.Module, batch: Mapping[str, Any], *, half: bool
 ) -> Callable[[], dict[str, Tensor]]:
-    """A step of a task on one batch, forward, backward and AdamW; `half` is autocast's bfloat16."""
+    """A step of a task on one batch: forward, backward and AdamW.
+
+    `half` runs the forward pass under autocast, as `training.precision: bfloat16` does.
+    """
     optimizer = torch.optim.AdamW([p for p in task.parameters() if p.requires_grad])
     device = batch["media_index"].device.type
 

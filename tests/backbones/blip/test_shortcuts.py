@@ -8,13 +8,7 @@ from tiny_blip import batch, fill, tiny_config, tiny_model
 from torch import nn
 
 from aurora_vl.backbones.blip.dual_encoder import retrieval_backbone
-from aurora_vl.backbones.blip.modeling import (
-    BlipForQuestionAnswering,
-    BlipForRetrieval,
-    CrossKeys,
-    TextRun,
-)
-from aurora_vl.backbones.precision import keep_frozen_maps_in
+from aurora_vl.backbones.blip.modeling import BlipForRetrieval, CrossKeys, TextRun
 
 
 @pytest.fixture(params=["full", "aurora"])
@@ -56,41 +50,6 @@ def test_runs_of_texts_read_their_own_keys(model: BlipForRetrieval) -> None:
         model.fuse(*texts, (TextRun(2, one), TextRun(1, one)))
     with pytest.raises(ValueError, match="cannot share 2 rows"):
         model.fuse(*texts, (TextRun(3, other), TextRun(1, one)))
-
-
-def test_frozen_maps_stored_as_autocast_has_them_change_no_bit() -> None:
-    model = tiny_model("aurora").float()
-    made = {k: v.float() if v.is_floating_point() else v for k, v in batch([0, 1]).items()}
-    inputs = made["pixel_values"], made["input_ids"], made["attention_mask"]
-
-    def outputs() -> tuple[torch.Tensor, torch.Tensor]:
-        model.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16):
-            features = model(*inputs).image_features
-        features.float().sum().backward()
-        return features.detach(), model.base_model.aurora_core["default"].grad.clone()
-
-    before = outputs()
-    trained = {n: p.dtype for n, p in model.named_parameters() if p.requires_grad}
-    keep_frozen_maps_in(model, torch.bfloat16)
-    assert all(torch.equal(a, b) for a, b in zip(before, outputs()))
-    assert trained == {n: p.dtype for n, p in model.named_parameters() if p.requires_grad}
-    frozen = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
-    stored = [p for m in frozen for p in m.parameters(recurse=False) if not p.requires_grad]
-    assert stored
-    assert {p.dtype for p in stored} == {torch.bfloat16}
-
-
-def test_word_embeddings_that_are_an_output_map_too_are_not_rounded() -> None:
-    model = BlipForQuestionAnswering(tiny_config())
-    fill(model)
-    model.requires_grad_(False)
-    words = model.text_decoder.get_input_embeddings()
-    before = words.weight.clone()
-    keep_frozen_maps_in(model, torch.bfloat16)
-    assert torch.equal(words.weight, before)
-    assert model.text_decoder.cls.predictions.decoder.weight is words.weight
-    assert model.text_decoder.cls.predictions.transform.dense.weight.dtype == torch.bfloat16
 
 
 def test_a_frozen_maps_output_is_not_changed_behind_a_hook() -> None:
