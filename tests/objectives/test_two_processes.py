@@ -23,6 +23,8 @@ CASES = [
     "released, no queue",
     "released, Aurora, videos",
     "released, Aurora, videos with two captions each",
+    "softmax loss of CLIP",
+    "sigmoid loss of SigLIP",
 ]
 QUEUE = ("image_queue", "text_queue", "index_queue", "pointer", "steps")
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +29,15 @@ from tiny_blip import (
     tiny_model,
     tiny_tokenizer,
 )
+from tiny_models import two_tower
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from aurora_vl.backbones.blip.answer_model import BlipAnswerModel
 from aurora_vl.backbones.blip.dual_encoder import BlipDualEncoder
 from aurora_vl.backbones.blip.modeling import BlipForQuestionAnswering
+from aurora_vl.backbones.clip.dual_encoder import ClipDualEncoder
+from aurora_vl.backbones.clip.loading import with_logit_scale
 from aurora_vl.data.records import CaptionedMedia, QuestionRecord
 from aurora_vl.evaluation.answering import answer_questions
 from aurora_vl.evaluation.retrieval import evaluate_retrieval
@@ -90,6 +95,34 @@ def run(case: Case, rank: int | None) -> dict[str, Any]:
     method, ice, momentum, queue, videos, together = case
     settings = RetrievalSettings(queue=queue, momentum=momentum, ramp_steps=2, ice=ice)  # type: ignore[arg-type]
     task = RetrievalTask(BlipDualEncoder(tiny_model(method)), settings).train()
+    return steps_of(task, partial(pairs, videos=videos, together=together), rank)
+
+
+def two_tower_pairs(step: int, rank: int | None) -> dict[str, Any]:
+    """As `pairs`, of pictures with captions of one length that end as CLIP expects it."""
+    made = batch(INDEX, length=9, seed=step, uniforms=False)
+    made["attention_mask"][:] = 1
+    made["input_ids"][made["input_ids"] < 4] = 4
+    made["input_ids"][:, -1] = 3
+    counted = LAST.get(step, 8)
+    if rank is None:
+        return by_part({name: value[: 8 + counted] for name, value in made.items()})
+    own = by_part({name: value.chunk(2)[rank] for name, value in made.items()})
+    return {**own, "counted_media": counted if rank else 8} if step in LAST else own
+
+
+def two_tower_run(kind: str, rank: int | None) -> dict[str, Any]:
+    """As `run`, all parameters and the logits' scale and bias trained."""
+    model = with_logit_scale(two_tower(kind, side=SIZE)).double()
+    settings = RetrievalSettings(queue=21, momentum=0.9, ramp_steps=2)
+    task = RetrievalTask(ClipDualEncoder(model), settings).train()
+    return steps_of(task, two_tower_pairs, rank)
+
+
+def steps_of(
+    task: RetrievalTask, pairs_of: Callable[[int, int | None], dict[str, Any]], rank: int | None
+) -> dict[str, Any]:
+    """Losses and gradients of some steps and the state at the end."""
     module: nn.Module = task
     if rank is not None:
         module = DistributedDataParallel(
@@ -97,7 +130,7 @@ def run(case: Case, rank: int | None) -> dict[str, Any]:
         )
     steps = []
     for step in range(STEPS):
-        losses = module(**pairs(step, rank, videos, together))
+        losses = module(**pairs_of(step, rank))
         losses["loss"].backward()
         gradients = {n: p.grad.clone() for n, p in task.named_parameters() if p.requires_grad}
         with torch.no_grad():
@@ -197,7 +230,10 @@ def answered(folder: Path) -> list[Any]:
 def computed(rank: int | None, folder: Path) -> dict[str, Any]:
     """All cases of training, the evaluation, and both of questions."""
     return {
-        "training": [run(case, rank) for case in CASES],
+        "training": [
+            *(run(case, rank) for case in CASES),
+            *(two_tower_run(kind, rank) for kind in ("clip", "siglip")),
+        ],
         "evaluation": evaluated(folder),
         "question steps": [question_step(rank, counted) for counted in (4, 3, 2)],
         "answers": answered(folder),

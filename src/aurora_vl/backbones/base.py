@@ -195,11 +195,13 @@ class DualEncoder(ABC):
     Attributes:
         matcher: the second stage; None for a family without one.
         width: D, of the features.
+        contrastive: the loss that the model was trained by, and is tuned by.
     """
 
     model: nn.Module
     matcher: Matcher | None
     width: int
+    contrastive: Literal["softmax", "sigmoid"] = "softmax"
 
     @abstractmethod
     def encode_media(self, media: MediaInputs, *, features_only: bool = False) -> MediaEncoding:
@@ -232,7 +234,7 @@ class DualEncoder(ABC):
 
     @abstractmethod
     def logit_scale(self) -> tuple[Tensor, ...]:
-        """The tensors that turn cosines into logits, such as a temperature."""
+        """The tensors that turn cosines into logits: a temperature, or scale and bias."""
 
     @abstractmethod
     def logits(self, queries: Tensor, candidates: Tensor, scale: Sequence[Tensor]) -> Tensor:
@@ -347,14 +349,14 @@ class Family(ABC):
         name: for errors.
         model_types: values of `model_type` in config.json that are its.
         heads: every name that a trained head may have, the temperature's among them.
-        temperature: the module or parameter that scales cosines to logits.
+        temperature: the modules or parameters that turn cosines into logits.
         modules: for the methods beside ours.
     """
 
     name: ClassVar[str]
     model_types: ClassVar[frozenset[str]]
     heads: ClassVar[tuple[str, ...]]
-    temperature: ClassVar[str]
+    temperature: ClassVar[tuple[str, ...]]
     modules: ClassVar[ModuleNames]
 
     @abstractmethod
@@ -371,7 +373,7 @@ class Family(ABC):
 
     @abstractmethod
     def tokenizer(self, name: str) -> Any:
-        """The tokenizer that stands beside a backbone."""
+        """The tokenizer that stands beside a backbone, or the processor that has it."""
 
     @abstractmethod
     def preprocessor(

@@ -14,7 +14,7 @@ from aurora_vl.errors import UserError
 
 MINI = "mini"
 """The name of the bundled foundation."""
-_SMALL_FILES = ("*.json", "*.txt", "*.jinja", "model*.safetensors")
+_SMALL_FILES = ("*.json", "*.txt", "*.jinja", "*.model", "model*.safetensors")
 _PICKLED = "pytorch_model*"
 
 

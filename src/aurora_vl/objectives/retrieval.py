@@ -1,14 +1,15 @@
 """Image-text retrieval as a training task: contrastive and matching losses of one batch.
 
-ITC compares the batch's features with those of a momentum copy and of a queue, against soft
-targets; ITM asks the fusion layers to tell true pairs from hard negatives (BLIP, section 3.2;
-Aurora, section 3). Under several processes, features, candidates and the informative context are
+The contrastive loss is the backbone's own: the sigmoid loss (`sigmoid.py`), or ITC, which compares
+the batch's features with those of a momentum copy and of a queue, against soft targets. ITM asks
+the fusion layers to tell true pairs from hard negatives (BLIP, section 3.2; Aurora, section 3).
+Under several processes, features, candidates and the informative context are
 global, so that W processes with B pairs each compute what one computes with W * B.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import get_args
@@ -34,6 +35,8 @@ from aurora_vl.objectives.matching import (
     mean_over_processes,
 )
 from aurora_vl.objectives.momentum import MomentumCopy
+from aurora_vl.objectives.settled import leaf, settled
+from aurora_vl.objectives.sigmoid import sigmoid_loss
 from aurora_vl.utils.distributed import gather
 
 
@@ -75,7 +78,8 @@ class RetrievalSettings:
 class RetrievalTask(nn.Module):
     """A retrieval model with its losses, momentum copy and feature queue.
 
-    A family without a matcher trains with the contrastive part alone.
+    A family without a matcher trains with the contrastive part alone. One whose contrastive loss is
+    the sigmoid loss has neither queue nor momentum copy, whatever the settings say.
 
     Args:
         encoder: the model behind the seam; it may have an adapter.
@@ -92,6 +96,8 @@ class RetrievalTask(nn.Module):
         super().__init__()
         self.model = encoder.model
         self.encoder = encoder
+        if encoder.contrastive == "sigmoid":
+            settings = replace(settings, queue=0, momentum=None)
         self.settings = settings
         self.momentum = (
             None
@@ -139,14 +145,19 @@ class RetrievalTask(nn.Module):
             media_index[counted_media * together :] = NO_ITEM
         live = _by_pair(seen, together)
         every_index = gather(media_index)
-        contrastive = self._contrastive(
-            live.features,
-            told.features,
-            *self._targets(live, told, together, media, texts),
-            media_index,
-            every_index,
-            filled=counted_media is not None,
-        )
+        if self.encoder.contrastive == "sigmoid":
+            contrastive = sigmoid_loss(
+                self.encoder, live.features, told.features, media_index, every_index
+            )
+        else:
+            contrastive = self._contrastive(
+                live.features,
+                told.features,
+                *self._targets(live, told, together, media, texts),
+                media_index,
+                every_index,
+                filled=counted_media is not None,
+            )
         if self.encoder.matcher is None:
             return {"loss": contrastive, "loss_itc": contrastive}
         negatives = self._negatives(live, told, media_index, every_index, uniforms)
@@ -192,7 +203,7 @@ class RetrievalTask(nn.Module):
     ) -> Tensor:
         """ITC of the own rows against all processes' momentum features and the queue."""
         given = (image, text, *self.encoder.logit_scale())
-        image, text, *scale = (_leaf(tensor) for tensor in given)
+        image, text, *scale = (leaf(tensor) for tensor in given)
         images = torch.cat([gather(image_m), self.image_queue])  # (G + Q, D)
         texts = torch.cat([gather(text_m), self.text_queue])
         indices = torch.cat([every_index, self.index_queue])
@@ -223,7 +234,7 @@ class RetrievalTask(nn.Module):
         if self.training:
             fresh = len(every_index)
             self._enqueue(images[:fresh], texts[:fresh], every_index, filled=filled)
-        return _settled((loss_i2t + loss_t2i) / 2, given, (image, text, *scale))
+        return settled((loss_i2t + loss_t2i) / 2, given, (image, text, *scale))
 
     def _ramp(self, dtype: torch.dtype) -> Tensor:
         """Share of alpha in force, growing over the first `ramp_steps`; counts training steps."""
@@ -279,30 +290,3 @@ def _by_pair(seen: MediaEncoding, together: int) -> MediaEncoding:
         features=seen.features.repeat_interleave(together, 0),
         frame_features=None if frames is None else frames.repeat_interleave(together, 0),
     )
-
-
-def _leaf(tensor: Tensor) -> Tensor:
-    """The same numbers without their past, to take a gradient at."""
-    return tensor.detach().requires_grad_(tensor.requires_grad)
-
-
-def _settled(loss: Tensor, inputs: Sequence[Tensor], leaves: Sequence[Tensor]) -> Tensor:
-    """A loss whose gradient at its inputs is taken now, so that all between them is let go.
-
-    ITC reads the whole queue, which the backward pass would keep, but depends on few features.
-
-    Args:
-        loss: a scalar computed from the leaves.
-        inputs: what it is a function of.
-        leaves: `_leaf` of each input.
-    """
-    if not loss.requires_grad:
-        return loss
-    wanted = [
-        (given, leaf) for given, leaf in zip(inputs, leaves, strict=True) if leaf.requires_grad
-    ]
-    gradients = torch.autograd.grad(loss, [leaf for _, leaf in wanted])
-    settled = loss.detach()
-    for (given, _), gradient in zip(wanted, gradients, strict=True):
-        settled = settled + ((given - given.detach()) * gradient).sum()
-    return settled

@@ -55,7 +55,7 @@ def prepare(backbone: nn.Module, recipe: Recipe) -> nn.Module:
         backbone.requires_grad_(section.method != "none")
         if section.method != "none":
             for name, parameter in backbone.named_parameters():
-                if name.partition(".")[0] == family.temperature:
+                if name.partition(".")[0] in family.temperature:
                     parameter.requires_grad_(switches.train_temperature)
         return backbone
     asked = Request(

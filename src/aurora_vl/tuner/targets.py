@@ -18,7 +18,12 @@ _VIT = (
     r"(.*\.)?layers?\.\d+\.(.*([qkvo]_proj|query|key|value|fc1|fc2"
     r"|attention\.output\.dense|intermediate\.dense)|output\.dense)"
 )
-_TWO_TOWERS = rf"(.*\.)?vision_model\..*\.{_VISION_SUFFIXES}|(.*\.)?text_model\..*\.[qkv]_proj"
+# The pooling head of SigLIP is an nn.MultiheadAttention, which reads the weights of its `out_proj`
+# and never calls it, so that an adapter there would get no gradient.
+_TWO_TOWERS = (
+    rf"(.*\.)?vision_model\.(?!head\.attention\.).*\.{_VISION_SUFFIXES}"
+    r"|(.*\.)?text_model\..*\.[qkv]_proj"
+)
 _BLIP_2 = (
     rf"(.*\.)?vision_model\..*\.{_VISION_SUFFIXES}|(.*\.)?qformer\..*\.(query|key|value)"
     r"|(.*\.)?language_model\..*\.([qkv]_proj|[qkv])"
@@ -45,6 +50,7 @@ DEFAULT_TARGETS: dict[str, list[str] | str] = {
     "gemma3": _GEMMA_3,
     "gemma4": r"(.*\.)?language_model\..*\.[qkv]_proj",
     "clip": _TWO_TOWERS,
+    "metaclip_2": _TWO_TOWERS,
     "clip_vision_model": [*_QKV, "out_proj", "fc1", "fc2"],
     "clip_text_model": _QKV,
     "siglip": _TWO_TOWERS,

@@ -47,7 +47,7 @@ class BlipFamily(Family):
     name = "BLIP"
     model_types = frozenset({"blip"})
     heads = ("vision_proj", "text_proj", "itm_head", "temperature")
-    temperature = "temperature"
+    temperature = ("temperature",)
     modules: ClassVar = ModuleNames(
         norms=("layer_norm1", "layer_norm2", "post_layernorm", "LayerNorm"),
         second_of_mlp=r".*\.fc2|.*\.layer\.\d+\.output\.dense",
