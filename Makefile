@@ -3,18 +3,21 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := video,train,report
+EXTRAS := video,train,report,serve
 INSTALL = $(BIN)/python -m pip install --quiet -c constraints.txt
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check docs bench
+.PHONY: help demo serve test test-all check docs bench
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 demo: .venv/.installed ## tune the bundled model on generated pictures; results go to demo/
 	$(BIN)/aurora demo --out demo
+
+serve: .venv/.installed ## serve the mini foundation over a small generated gallery on 127.0.0.1:8000
+	$(BIN)/aurora serve
 
 test: .venv/.installed-dev ## run the tests
 	$(PYTEST)

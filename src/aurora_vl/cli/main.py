@@ -27,6 +27,7 @@ from aurora_vl.cli.options import Quiet, Verbose, start_logging
 from aurora_vl.cli.params import params
 from aurora_vl.cli.recipes import recipes
 from aurora_vl.cli.search import search
+from aurora_vl.cli.serve import serve
 from aurora_vl.cli.train import train
 
 # Without markup typer's own errors are plain lines, which no terminal's width cuts.
@@ -51,6 +52,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "index": index,
     "search": search,
     "ask": ask,
+    "serve": serve,
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(guarded(_command))
