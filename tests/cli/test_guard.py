@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -83,6 +84,11 @@ def test_a_name_that_is_too_long_is_wrong_input() -> None:
     assert (status, err.count("\n")) == (2, 1)
     assert err.endswith(": File name too long; give another path\n")
     assert run(raising(OSError(28, "No space left on device", "a")))[0] == 1
+
+
+def test_a_read_only_place_is_wrong_input() -> None:
+    status, err = run(raising(OSError(errno.EROFS, "Read-only file system", "a/b")))
+    assert (status, err) == (2, "aurora: a/b: Read-only file system; give another path\n")
 
 
 def test_an_exit_of_the_command_is_kept() -> None:

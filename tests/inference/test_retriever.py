@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import pickle
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -281,13 +283,11 @@ def test_what_cannot_be(
     assert mixed.encode_texts(TEXTS, adapter="other").shape == (4, mixed.width)
 
 
-@pytest.mark.parametrize("damage", ["absent", "cut", "no-adapter"])
+@pytest.mark.parametrize("damage", ["absent", "cut", "pickle", "no-adapter", "unknown-method"])
 def test_a_folder_without_weights_is_never_a_hub_id(
     adapters: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
     """A relative path of two parts looks like the id of a repository."""
-    import shutil
-
     folder = tmp_path / "runs" / "t"
     shutil.copytree(adapters["a"], folder)
     weights = folder / "adapter_model.safetensors"
@@ -297,6 +297,13 @@ def test_a_folder_without_weights_is_never_a_hub_id(
     elif damage == "cut":
         weights.write_bytes(weights.read_bytes()[:50])
         expected = r"adapter_model\.safetensors is damaged"
+    elif damage == "pickle":
+        weights.write_bytes(pickle.dumps({}))
+        expected = r"adapter_model\.safetensors is damaged"
+    elif damage == "unknown-method":
+        config = folder / "adapter_config.json"
+        config.write_text(config.read_text().replace('"AURORA"', '"AURORA9"'))
+        expected = "names the method 'AURORA9', which PEFT .* does not have"
     else:
         (folder / "adapter_config.json").unlink()
         expected = "runs/t holds no adapter_config.json"

@@ -57,10 +57,12 @@ def compare(
     from aurora_vl.comparison.results import gather_results
     from aurora_vl.comparison.study import conduct, make_study
     from aurora_vl.utils.claims import claimed
+    from aurora_vl.utils.disks import explained_disk_faults
 
     rows = parse_rows(methods)
     folder = out or Path("runs") / f"compare-{Path(recipe).stem}"
-    with claimed(folder, "give another --out"):
+    goes_on = "mend this, and the same command goes on"
+    with claimed(folder, "give another --out"), explained_disk_faults(folder, goes_on):
         study = make_study(recipe, rows, seeds=seeds, out=folder, settings=settings or ())
         findings = conduct(study)
         words = ["aurora", "compare", recipe, "--methods", methods, "--seeds", str(seeds)]

@@ -30,6 +30,7 @@ _PATH_ERRORS = (
     *(FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError),
     PermissionError,
 )
+_PATH_NUMBERS = (errno.ENAMETOOLONG, errno.EROFS)
 
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
@@ -49,7 +50,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             if not _nobody_reads_on():
                 _fail(error)
         except OSError as error:
-            wrong = isinstance(error, _PATH_ERRORS) or error.errno == errno.ENAMETOOLONG
+            wrong = isinstance(error, _PATH_ERRORS) or error.errno in _PATH_NUMBERS
             if error.filename is None or not wrong:
                 _fail(error)
             _leave(_WRONG_INPUT, f"{error.filename}: {error.strerror}; give another path")

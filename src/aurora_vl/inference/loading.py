@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Mapping
@@ -10,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import peft
 import torch
 from peft import PeftModel
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError, safe_open
 from torch import nn
@@ -20,10 +21,11 @@ from aurora_vl.backbones.base import Family, PreparationSettings, Preprocessor, 
 from aurora_vl.backbones.families import family_by_name, family_of_model, load
 from aurora_vl.backbones.folders import MINI
 from aurora_vl.errors import UserError
-from aurora_vl.inference.settings import AdapterSettings, read_settings
+from aurora_vl.inference.settings import AdapterSettings, read_json, read_settings
 
 # Of PEFT: fixed projections are drawn again from the seed; norms have no in and out sizes.
 HARMLESS_WARNINGS = "Specified to not (save|load) .*|Unsupported layer type .*LayerNorm"
+_CONFIG = "adapter_config.json"
 DEFAULT = "default"
 """The name of an adapter that was given without one."""
 _ADAPTER_FAULTS = (
@@ -169,6 +171,7 @@ def require_tuned(folder: Path) -> None:
             f"the adapter folder {folder} does not exist; give the folder that train wrote."
         )
     if _is_adapter(folder):
+        _require_known_method(folder)
         _require_weights(folder)
     elif not (folder / "config.json").is_file():
         raise UserError(f"{folder} holds no adapter_config.json; give the folder that train wrote.")
@@ -210,17 +213,22 @@ def trained_over(folder: Path | None) -> str:
         return MINI
     if not _is_adapter(folder):
         return str(folder)
-    file = folder / "adapter_config.json"
-    try:
-        return json.loads(file.read_text()).get("base_model_name_or_path") or MINI
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"{file} cannot be read ({error}); give the folder that train wrote."
-        ) from None
+    return read_json(folder / _CONFIG).get("base_model_name_or_path") or MINI
 
 
 def _is_adapter(folder: Path) -> bool:
-    return (folder / "adapter_config.json").is_file()
+    return (folder / _CONFIG).is_file()
+
+
+def _require_known_method(folder: Path) -> None:
+    """Refuse an adapter of a method that PEFT does not have."""
+    path = folder / _CONFIG
+    method = read_json(path).get("peft_type")
+    if method not in PEFT_TYPE_TO_CONFIG_MAPPING:
+        raise UserError(
+            f"{path} names the method {method!r}, which PEFT {peft.__version__} does not have; "
+            "give the folder that train wrote, or install the PEFT it was trained with."
+        )
 
 
 def _require_weights(folder: Path) -> None:

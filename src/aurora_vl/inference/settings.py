@@ -109,10 +109,10 @@ def read_settings(folder: Path) -> AdapterSettings:
     """
     path = folder / FILE
     if path.is_file():
-        return _validated(_read_json(path), path)
+        return _validated(read_json(path), path)
     config = folder / "adapter_config.json"
     if config.is_file():
-        usage = _read_json(config).get("usage")
+        usage = read_json(config).get("usage")
         if usage is not None:
             return _validated(usage, config)
     return _of_recipe(stored_recipe(folder.resolve().parent))
@@ -205,7 +205,12 @@ def _section(recipe: dict[str, Any], name: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The keys and values of a file in an adapter's folder.
+
+    Raises:
+        UserError: it cannot be read, or holds something else.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
