@@ -53,8 +53,8 @@ class Request:
         usual = DEFAULT_TARGETS.get(backbone.config.model_type)
         if usual is None:
             raise UserError(
-                f"there are no usual targets for a model of type {backbone.config.model_type}; name "
-                "its linear maps in adapter.options.target_modules."
+                f"there are no usual targets for a model of type {backbone.config.model_type}; "
+                "name its linear maps in adapter.options.target_modules."
             )
         return usual
 
