@@ -42,8 +42,9 @@ def contender(name: str, setup: Setup) -> Callable[[], Tensor]:
     if name == FROZEN:
         model: Any = setup.model()
     else:
-        gqt = "off" if name in ("merged", "unmerged") else "released"
-        model = setup.with_aurora(gqt=gqt, heads=False, start=False)
+        model = setup.with_aurora(
+            gqt="off" if name in ("merged", "unmerged") else "released", heads=False, start=False
+        )
     if name == "merged":
         model = model.merge_and_unload()
         if any(isinstance(module, AuroraLayer) for module in model.modules()):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate.utils import send_to_device
@@ -78,7 +78,11 @@ class Setup:
         return model.to(self.torch_device).requires_grad_(False).eval()
 
     def with_aurora(
-        self, *, gqt: str = "released", heads: bool = True, start: bool = True
+        self,
+        *,
+        gqt: Literal["released", "gated", "off"] = "released",
+        heads: bool = True,
+        start: bool = True,
     ) -> PeftModel:
         """The backbone with an Aurora adapter.
 

@@ -39,7 +39,7 @@ class RecordingTask(RetrievalTask):
 def retrieval_task(g: Golden, model: PeftModel, *, float32_targets: bool = False) -> RecordingTask:
     """The released task with the file's queue, in training mode (nothing drops)."""
     chosen = switches("released", float32_targets=float32_targets)
-    settings = chosen.retrieval(model, queue=QUEUE, momentum=MOMENTUM, alpha=ALPHA, ramp_steps=0)
+    settings = chosen.retrieval(queue=QUEUE, momentum=MOMENTUM, alpha=ALPHA, ramp_steps=0)
     task = RecordingTask(BlipDualEncoder(model), settings).train()
     task.image_queue.copy_(g.input("image_queue").T)
     task.text_queue.copy_(g.input("text_queue").T)

@@ -1,4 +1,4 @@
-"""docs/recipes.md names every key of a recipe with its default."""
+"""docs/recipes.md names every key with its default; of a switch it says what its help says."""
 
 from __future__ import annotations
 
@@ -35,12 +35,27 @@ def keys(section: type[Section], prefix: str = "") -> dict[str, str]:
 
 
 def test_the_page_has_every_key_with_its_default() -> None:
+    assert {key: default for key, (default, _) in table().items()} == keys(Recipe)
+
+
+def test_the_page_says_of_a_switch_what_its_help_says() -> None:
+    told = {
+        key.partition(".")[2]: meaning
+        for key, (_, meaning) in table().items()
+        if key.startswith(SWITCHED)
+    }
+    helps = {switch.name: switch.metadata["help"] for switch in fields(Switches)}
+    assert {name: told[name] for name in helps} == helps
+
+
+def table() -> dict[str, tuple[str, str]]:
+    """Default and meaning of every key on the page."""
     told, section = {}, ""
     for line in PAGE.read_text(encoding="utf-8").splitlines():
         if line.startswith("## "):
             named = re.match(r"## `(\w+)`", line)
             section = f"{named[1]}." if named else ""
-        row = re.match(r"\| `([\w.]+)` \| (.+?) \|", line)
+        row = re.match(r"\| `([\w.]+)` \| (.+?) \| (.+) \|$", line)
         if row:
-            told[section + row[1]] = row[2]
-    assert told == keys(Recipe)
+            told[section + row[1]] = row[2], row[3]
+    return told

@@ -42,7 +42,7 @@ def test_only_the_released_momentum_reads_the_factors_live() -> None:
     model = adapted(switches("released"))
     averaged = {}
     for variant in ("mended", "released"):
-        settings = switches(variant).retrieval(model, queue=0)
+        settings = switches(variant).retrieval(queue=0)
         momentum = RetrievalTask(BlipDualEncoder(model), settings).momentum
         assert momentum is not None
         averaged[variant] = set(momentum.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from aurora_vl.inference.settings import AdapterSettings
 from aurora_vl.objectives.answering import QuestionAnsweringTask
 from aurora_vl.objectives.presets import Variant, switches
 from aurora_vl.objectives.retrieval import RetrievalTask
+from aurora_vl.objectives.switches import RetrievalSwitches
 from aurora_vl.recipes.recipe import Recipe
 from aurora_vl.training.building import build_model, in_use
 from aurora_vl.training.tasks import kind_of
@@ -87,9 +88,8 @@ def test_retrieval_learns_by_the_switches(make_recipe: MakeRecipe, variant: Vari
     task = module(recipe)
     assert isinstance(task, RetrievalTask)
     found, chosen = task.settings, switches(variant)
-    for name in ("ice", "float32_targets", "count_empty_slots", "warm_momentum", "frame_aware"):
-        assert getattr(found, name) == getattr(chosen, name), name
-    assert bool(found.live) == chosen.live_factors
+    for switch in fields(RetrievalSwitches):
+        assert getattr(found, switch.name) == getattr(chosen, switch.name), switch.name
     without = make_recipe(f"variant={variant}", "objective.frame_aware=false")
     task = module(without)
     assert isinstance(task, RetrievalTask)

@@ -20,11 +20,11 @@ from pydantic import ValidationError
 
 from aurora_vl.backbones.folders import MINI, find_backbone
 from aurora_vl.errors import UserError
-from aurora_vl.objectives.presets import AURORA_SWITCHES
 from aurora_vl.recipes.recipe import Recipe, resolve
 from aurora_vl.recipes.sections import ComparisonSection
 from aurora_vl.training.recipe_data import read_splits
 from aurora_vl.training.tasks.answering import listed_answers
+from aurora_vl.tuner.config import AuroraSwitches
 
 _OF_GENERATION = ("beams", "max_tokens", "attend_padding")
 _DIGESTED = "digested"  # stands where a path was
@@ -81,8 +81,8 @@ def _without_places(recipe: Recipe) -> Told:
     told: Told = recipe.model_dump(mode="json")
     del told["comparison"], told["training"]["output"]
     if recipe.adapter.method != "aurora":
-        for key in AURORA_SWITCHES:
-            del told["adapter"][key]  # no other method reads them
+        for switch in fields(AuroraSwitches):
+            del told["adapter"][switch.name]  # no other method reads them
     if recipe.evaluation.inference != "generate":
         for key in _OF_GENERATION:
             del told["evaluation"][key]

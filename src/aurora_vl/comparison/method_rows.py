@@ -12,15 +12,16 @@ and training; one that two of them have needs its section.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from aurora_vl.errors import UserError
 from aurora_vl.methods import METHODS
-from aurora_vl.objectives.presets import AURORA_SWITCHES
 from aurora_vl.recipes.recipe import Recipe
 from aurora_vl.recipes.sections import Section
+from aurora_vl.tuner.config import AuroraSwitches
 
 _SETTING = re.compile(r"\+(?=[A-Za-z_][\w.]*=)")
+_AURORA_SWITCHES = {switch.name for switch in fields(AuroraSwitches)}
 _SECTIONS = ("adapter", "objective", "evaluation", "training")
 _SAME_FOR_ALL = "is the same for all methods"
 _DECIDED = {  # by the comparison, or because a difference is told scored item by scored item
@@ -185,7 +186,7 @@ def _check_read(key: str, row: Row) -> None:
     method = METHODS[row.method]
     section, _, last = key.partition(".")
     unread = (
-        (section == "adapter" and last in AURORA_SWITCHES and row.method != "aurora")
+        (section == "adapter" and last in _AURORA_SWITCHES and row.method != "aurora")
         or (key == "adapter.rank" and method.ranks is None)
         or (key == "adapter.dropout" and not method.dropout)
         or (section == "adapter" and method.config is None)

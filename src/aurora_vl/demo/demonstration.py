@@ -156,7 +156,7 @@ def _content(
     return DemoReport(
         title=f"A frozen model learns a new kind of {thing}",
         summary=(
-            f"Aurora (rank {adapter.rank}, {adapter.core} core) tuned the bundled model on "
+            f"Aurora (rank {adapter.rank}, {recipe.switches.core} core) tuned the bundled model on "
             f"{world.train:,} generated {thing}s of the style “{world.style}” with "
             f"“{world.phrasing}” {task.texts}; the scores are for {shown:,} other {thing}s, "
             "whose scenes do not occur in training."

@@ -13,26 +13,26 @@ from torch import Tensor, nn
 
 from aurora_vl.backbones.base import AnswerModel, MediaInputs, TextInputs
 from aurora_vl.errors import UserError
+from aurora_vl.objectives.switches import AnsweringSwitches
 from aurora_vl.utils.distributed import gather
 
 
-@dataclass(frozen=True, slots=True)
-class AnsweringSettings:
-    """The loss's constants.
+@dataclass
+class AnsweringSettings(AnsweringSwitches):
+    """The loss's switches, and the `frames` of each medium."""
 
-    Attributes:
-        label_smoothing: share of each target spread over the vocabulary; 0.1 in BLIP.
-        divisor: the loss is divided by it too; of videos their number of frames, as released.
-    """
-
-    label_smoothing: float = 0.1
-    divisor: int = 1
+    frames: int = 1
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.label_smoothing < 1.0:
             raise UserError(
                 f"label_smoothing is {self.label_smoothing}; it must be at least 0 and below 1."
             )
+
+    @property
+    def divisor(self) -> int:
+        """What the loss per question is divided by."""
+        return self.frames if self.divide_by_frames else 1
 
 
 class QuestionAnsweringTask(nn.Module):

@@ -9,7 +9,6 @@ global, so that W processes with B pairs each compute what one computes with W *
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import get_args
@@ -34,40 +33,29 @@ from aurora_vl.objectives.matching import (
     matching_loss,
     mean_over_processes,
 )
-from aurora_vl.objectives.momentum import MomentumCopy
+from aurora_vl.objectives.momentum import MomentumCopy, shared_factors
 from aurora_vl.objectives.settled import leaf, settled
 from aurora_vl.objectives.sigmoid import sigmoid_loss
+from aurora_vl.objectives.switches import RetrievalSwitches
 from aurora_vl.utils.distributed import gather
 
 
-@dataclass(frozen=True, slots=True)
-class RetrievalSettings:
-    """The losses' constants.
+@dataclass
+class RetrievalSettings(RetrievalSwitches):
+    """The losses' constants and switches.
 
     Attributes:
         queue: features kept of earlier batches; 0 for none.
-        count_empty_slots: slots that hold nothing yet count as negatives, as released.
         momentum: decay of the moving average; None takes the live features as their own targets.
-        warm_momentum: see `MomentumCopy`.
         alpha: share of the momentum similarities in the soft targets.
         ramp_steps: steps over which alpha grows from 0 to its value (the first epoch in BLIP); 0
             for its value from the start.
-        ice: informative context enhancement, see docs/method.md.
-        live: trained parameters that the momentum copy does not average.
-        frame_aware: whether the keys of a video's frames are scaled by their likeness to the text.
-        float32_targets: round the hard targets to float32, as released; seen in float64 alone.
     """
 
     queue: int = 57_600
-    count_empty_slots: bool = False
     momentum: float | None = 0.995
-    warm_momentum: bool = True
     alpha: float = 0.4
     ramp_steps: int = 1
-    ice: ContextEnhancement = "off"
-    live: Collection[str] = ()
-    frame_aware: bool = True
-    float32_targets: bool = False
 
     def __post_init__(self) -> None:
         if self.ice not in get_args(ContextEnhancement):
@@ -103,7 +91,10 @@ class RetrievalTask(nn.Module):
             None
             if settings.momentum is None
             else MomentumCopy(
-                self.model, settings.momentum, settings.live, warm=settings.warm_momentum
+                self.model,
+                settings.momentum,
+                shared_factors(self.model) if settings.live_factors else (),
+                warm=settings.warm_momentum,
             )
         )
         weight = next(self.model.parameters())

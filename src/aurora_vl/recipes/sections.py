@@ -1,19 +1,29 @@
 """The sections of a recipe and their keys.
 
-A key that is a switch of `aurora_vl.objectives.presets.Switches` may be left out: then the recipe's
-variant decides it.
+The switches of a section are declared by the dataclasses that `_with_switches` names. Left out, one
+is decided by the recipe's variant.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
 from aurora_vl.methods import METHODS
+from aurora_vl.objectives.switches import (
+    AnsweringSwitches,
+    EvaluationSwitches,
+    HeadSwitches,
+    RetrievalSwitches,
+)
+from aurora_vl.tuner.config import AuroraSwitches
 
+S = TypeVar("S", bound="Section")
 _MOST = 1_000_000  # of what a machine has to hold or do: more is a mistake
 
 
@@ -28,27 +38,45 @@ class Section(BaseModel):
         return Path(os.path.expanduser(value)) if isinstance(value, Path) else value
 
 
+def _with_switches(*kinds: type, **ranges: dict[str, float]) -> Callable[[type[S]], type[S]]:
+    """Add the switches of some dataclasses to a section, as keys that may be left out.
+
+    Args:
+        *kinds: the dataclasses; a switch's help becomes its key's description.
+        **ranges: by switch, the range a recipe may choose from, as arguments of `Field`.
+    """
+    keys: dict[str, Any] = {}
+    for kind in kinds:
+        hints = get_type_hints(kind)
+        for switch in fields(kind):
+            limits: Any = ranges.get(switch.name, {})
+            key = Field(None, description=switch.metadata["help"], **limits)
+            keys[switch.name] = (hints[switch.name] | None, key)
+
+    def add(section: type[S]) -> type[S]:
+        return create_model(
+            section.__name__,
+            __base__=section,
+            __module__=section.__module__,
+            __doc__=section.__doc__,
+            **keys,
+        )
+
+    return add
+
+
+@_with_switches(AuroraSwitches, scaling={"gt": 0})
 class AdapterSection(Section):
     """What is trained.
 
     `method` is one of `aurora_vl.methods.METHODS`; `rank` left out is its usual one.
     `options` are further arguments of the method's PEFT configuration, such as `target_modules`.
-    The keys from `core` on are switches of Aurora, see `aurora_vl.tuner.config.AuroraConfig`.
     """
 
     method: str = "aurora"
     rank: int | None = Field(None, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
     options: dict[str, Any] | None = None
-    core: Literal["cp", "tucker"] | None = None
-    mlp_core: Literal["per_slice", "interleaved"] | None = None
-    gqt: Literal["released", "gated", "off"] | None = None
-    gqt_start: Literal["zero", "normal"] | None = None
-    init: Literal["ours", "released"] | None = None
-    dropout_at: Literal["rank", "released"] | None = None
-    sharing: Literal["model", "modality", "layer"] | None = None
-    scaling: float | None = Field(None, gt=0)
-    rank_stabilised: bool | None = None
 
     @field_validator("method")
     @classmethod
@@ -58,6 +86,9 @@ class AdapterSection(Section):
         return name
 
 
+@_with_switches(
+    RetrievalSwitches, HeadSwitches, AnsweringSwitches, label_smoothing={"ge": 0, "lt": 1}
+)
 class ObjectiveSection(Section):
     """Constants of the training losses.
 
@@ -66,8 +97,7 @@ class ObjectiveSection(Section):
     foundation), whose large learning rates make features stale within a few steps. `momentum` is
     the decay of the moving average (null: none), reached after a warm-up; `alpha` the share of soft
     targets. `answer_weight` is the weight of an answer in question answering (times its share of
-    the votes), `visual_genome_weight` that of Visual Genome's. Those from `ice` on are switches,
-    see `aurora_vl.objectives.presets.Switches`.
+    the votes), `visual_genome_weight` that of Visual Genome's.
     """
 
     queue: int | None = Field(None, ge=0)
@@ -75,16 +105,6 @@ class ObjectiveSection(Section):
     alpha: float = Field(0.4, ge=0, le=1)
     answer_weight: float = Field(1.0, gt=0)
     visual_genome_weight: float = Field(0.2, gt=0)
-    ice: Literal["off", "released", "symmetric", "adaptive"] | None = None
-    live_factors: bool | None = None
-    float32_targets: bool | None = None
-    count_empty_slots: bool | None = None
-    warm_momentum: bool | None = None
-    frame_aware: bool | None = None
-    train_text_proj: bool | None = None
-    train_temperature: bool | None = None
-    label_smoothing: float | None = Field(None, ge=0, lt=1)
-    divide_by_frames: bool | None = None
 
 
 class WorldSection(Section):
@@ -190,6 +210,7 @@ class TrainingSection(Section):
     output: Path | None = None
 
 
+@_with_switches(EvaluationSwitches, beams={"ge": 1, "le": _MOST}, max_tokens={"ge": 2})
 class EvaluationSection(Section):
     """`rerank` candidates go from the first stage (features) to the second (matching).
 
@@ -202,7 +223,6 @@ class EvaluationSection(Section):
     `answers` commonest of training; generate writes with `beams` (1: greedy) up to `max_tokens`.
     `metric` is vqa (the official score of ten answers) or exact; left out the data set's own.
     `split: val` scores the validation split in the test split's place, which is then not looked at.
-    The keys from `beams` on are switches.
     """
 
     split: Literal["test", "val"] = "test"
@@ -214,10 +234,6 @@ class EvaluationSection(Section):
     answer_list: Path | None = None
     answers: int = Field(3128, ge=1)
     metric: Literal["vqa", "exact"] | None = None
-    beams: int | None = Field(None, ge=1, le=_MOST)
-    max_tokens: int | None = Field(None, ge=2)
-    attend_padding: bool | None = None
-    frame_aware_evaluation: bool | None = None
 
 
 class ComparisonSection(Section):

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from peft import PeftConfig
 
@@ -18,18 +18,6 @@ class AuroraPeftType(str, Enum):  # noqa: UP042 (PEFT's own PeftType is a str En
     """The one-member type under which PEFT finds this method; equal to the string "AURORA"."""
 
     AURORA = "AURORA"
-
-
-_CHOICES = {
-    "core": ("cp", "tucker"),
-    "sharing": ("model", "modality", "layer"),
-    "mlp_core": ("per_slice", "interleaved"),
-    "dropout_at": ("rank", "released"),
-    "init": ("ours", "released"),
-    "gqt": ("released", "gated", "off"),
-    "gqt_start": ("zero", "normal"),
-    "bias": ("none", "all", "aurora_only"),
-}
 
 
 def _is_number(value: Any) -> bool:
@@ -53,8 +41,66 @@ class TargetBlocks(dict[str, dict[str, Any]]):
 
 
 @dataclass
-class AuroraConfig(PeftConfig):
-    """Configuration of an Aurora adapter.
+class AuroraSwitches:
+    """What presets and ablations choose among; the defaults are the default preset's.
+
+    The help of a switch is what docs/recipes.md says about its key; docs/fidelity.md tells its
+    effect.
+
+    Attributes:
+        core: "cp" is the paper's diagonal core, "tucker" the released code's dense one.
+        mlp_core: "interleaved" is the released code's mixing of the mode columns in maps that end
+            with one of `mlp_modules`.
+        gqt: acts in layers that offer a slot for a gate.
+        gqt_start: "zero" is exactly the frozen model, "normal" N(0, 0.0002^2) as released. A
+            "gated" one starts at scale 1, shift 0 in any case.
+        init: "ours" or the "released" code's distributions; both start as the frozen model.
+        dropout_at: "rank" is on x U^T; "released" there in text and other maps, and behind the core
+            with a mask per output slice in maps under a module named like "vision".
+        sharing: all maps of the "model" share U and V, as in the paper; or those of a "modality"
+            (`targets.sharing_group`): vision, text and fusion; or none, as in LoRA: factors for
+            every linear "layer". The core is the model's in any case. This is for measuring what
+            sharing is worth: the others train many times as many parameters.
+        scaling: any finite number.
+        rank_stabilised: an update is a sum of r products of random sign to begin with, so a
+            learning rate found at one rank then suits others (the argument of rsLoRA, arXiv
+            2312.03732).
+    """
+
+    core: Literal["cp", "tucker"] = field(
+        default="cp",
+        metadata={"help": "`cp` or `tucker`: how the modes of a map become its update"},
+    )
+    mlp_core: Literal["per_slice", "interleaved"] = field(
+        default="per_slice",
+        metadata={"help": "`per_slice` or `interleaved` (`tucker` only)"},
+    )
+    gqt: Literal["released", "gated", "off"] = field(
+        default="released", metadata={"help": "query gates: `released`, `gated` or `off`"}
+    )
+    gqt_start: Literal["zero", "normal"] = field(
+        default="zero", metadata={"help": "`zero` or `normal`"}
+    )
+    init: Literal["ours", "released"] = field(
+        default="ours", metadata={"help": "`ours` or `released`"}
+    )
+    dropout_at: Literal["rank", "released"] = field(
+        default="rank", metadata={"help": "`rank` or `released`"}
+    )
+    sharing: Literal["model", "modality", "layer"] = field(
+        default="model",
+        metadata={"help": "which maps share the factors: `model`, `modality` or `layer`"},
+    )
+    scaling: float = field(default=1.0, metadata={"help": "a factor of every update"})
+    rank_stabilised: bool = field(
+        default=False,
+        metadata={"help": "whether updates are divided by the square root of the rank"},
+    )
+
+
+@dataclass
+class AuroraConfig(AuroraSwitches, PeftConfig):
+    """Configuration of an Aurora adapter; further arguments are those of `AuroraSwitches`.
 
     The updates of all targeted linear maps are blocks of one small tensor: two factors U and V
     shared by the whole model (one U per input width, one V per output width), a core, and r
@@ -71,29 +117,12 @@ class AuroraConfig(PeftConfig):
             `target_modules`.
         layers_pattern: name of the list of layers those indices refer to.
         bias: "none", "all" or "aurora_only".
-        core: "cp", the paper's diagonal core, or "tucker", the released code's dense one.
-        sharing: which maps have the factors U and V in common: all of the "model", as in the paper;
-            those of a "modality" (`targets.sharing_group`): vision, text and fusion; or none:
-            factors for every linear "layer", as in LoRA. The core is the model's in any case. For
-            measuring what sharing is worth: the others train many times as many parameters.
-        mlp_core: "per_slice", or "interleaved": the released code's mixing of the mode columns in
-            maps that end with one of `mlp_modules`; tucker only.
         mlp_modules: names of the two maps of a feed-forward layer.
-        scaling: factor of every update.
-        rank_stabilised: divide the update by sqrt(r) besides. It is a sum of r products of random
-            sign to begin with, so a learning rate found at one rank then suits others (the argument
-            of rsLoRA, arXiv 2312.03732).
         dropout: probability on the rank activations in training.
-        dropout_at: "rank", on x U^T; "released": there in text and other maps, behind the core with
-            a mask per output slice in maps under a module named like "vision".
         listed_widths: widths that sizes are cut by. None: the model's hidden sizes by its config;
             without a config the sizes of the targeted square maps. `model.peft_config[name]` has
             them resolved.
         init_weights: False gives a start that changes the model, for tests.
-        init: "ours" or the "released" code's distributions; both start as the frozen model.
-        gqt: the query gate in layers that offer a slot: "released", "gated" or "off".
-        gqt_start: "zero", or "normal": N(0, 0.0002^2) as released. "gated" starts at scale 1,
-            shift 0 whatever is said here.
         usage: how the adapter is used (preprocessing, answers, what it was trained on), saved and
             published with it; not read here.
         target_blocks: for every targeted map its widths and blocks, filled in when an adapter is
@@ -121,44 +150,19 @@ class AuroraConfig(PeftConfig):
     layers_pattern: list[str] | str | None = field(
         default=None, metadata={"help": "Name of the module list `layers_to_transform` counts in."}
     )
-    bias: str = field(default="none", metadata={"help": "'none', 'all' or 'aurora_only'."})
-    core: str = field(
-        default="cp", metadata={"help": "'cp' (the paper) or 'tucker' (the released code)."}
-    )
-    sharing: str = field(
-        default="model",
-        metadata={"help": "Who shares U and V: 'model' (the paper), 'modality' or 'layer'."},
-    )
-    mlp_core: str = field(
-        default="per_slice",
-        metadata={"help": "'per_slice', or 'interleaved' as released (tucker only)."},
+    bias: Literal["none", "all", "aurora_only"] = field(
+        default="none", metadata={"help": "'none', 'all' or 'aurora_only'."}
     )
     mlp_modules: list[str] = field(
         default_factory=lambda: ["fc1", "fc2", "intermediate.dense", "output.dense"],
         metadata={"help": "Names of feed-forward maps, for mlp_core='interleaved'."},
     )
-    scaling: float = field(default=1.0, metadata={"help": "Factor of every update."})
-    rank_stabilised: bool = field(
-        default=False, metadata={"help": "Divide every update by the square root of the rank."}
-    )
     dropout: float = field(default=0.0, metadata={"help": "Dropout on the rank activations."})
-    dropout_at: str = field(
-        default="rank",
-        metadata={"help": "'rank' (on x U^T) or 'released' (vision maps: behind the core)."},
-    )
     listed_widths: list[int] | None = field(
         default=None, metadata={"help": "Widths sizes are cut by; None: the model's hidden sizes."}
     )
     init_weights: bool = field(
         default=True, metadata={"help": "True: starts as the frozen model. False: for tests."}
-    )
-    init: str = field(default="ours", metadata={"help": "Start distributions: 'ours', 'released'."})
-    gqt: str = field(
-        default="released",
-        metadata={"help": "Query gates: 'released', 'gated' or 'off'; only where slots are."},
-    )
-    gqt_start: str = field(
-        default="zero", metadata={"help": "'zero' (the frozen model) or 'normal' (as released)."}
     )
     usage: dict[str, Any] | None = field(
         default=None, metadata={"help": "How the adapter is used; saved with it, not read here."}
@@ -228,9 +232,9 @@ class AuroraConfig(PeftConfig):
             setattr(self, name, list(names))
 
     def _check_choices(self) -> None:
-        for name, allowed in _CHOICES.items():
-            value = getattr(self, name)
-            if value not in allowed:
+        for name, kind in get_type_hints(type(self)).items():
+            value, allowed = getattr(self, name), get_args(kind)
+            if get_origin(kind) is Literal and value not in allowed:
                 raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, but is {value!r}.")
         if self.mlp_core == "interleaved" and self.core != "tucker":
             raise ValueError(

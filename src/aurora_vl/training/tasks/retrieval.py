@@ -127,7 +127,6 @@ class RetrievalKind(TaskKind[CaptionedMedia]):
         """The contrastive loss and, where there is a matcher, the matching loss."""
         objective = recipe.objective
         settings = recipe.switches.retrieval(
-            tuned.model,
             # Each pair's features at most once.
             queue=min(objective.queue or 0, items * recipe.data.captions_per_item),
             momentum=objective.momentum,
