@@ -10,9 +10,10 @@ from peft import get_peft_model
 from tiny_blip import SIZE, fill, tiny_config, tiny_model
 from torch import Tensor, nn
 
-from aurora_vl.backbones.blip import answer_model
-from aurora_vl.backbones.blip.answer_model import BlipAnswerModel, rank_answers
-from aurora_vl.backbones.blip.modeling import BlipForQuestionAnswering
+from aurora_vl.backbones import likelihood
+from aurora_vl.backbones.base import RankedAnswers, TextInputs
+from aurora_vl.backbones.blip.answer_model import BlipAnswerModel
+from aurora_vl.backbones.blip.modeling import BlipForQuestionAnswering, CrossKeys
 from aurora_vl.backbones.likelihood import answer_losses
 from aurora_vl.errors import UserError
 from aurora_vl.objectives.answering import AnsweringSettings, QuestionAnsweringTask
@@ -190,6 +191,13 @@ def test_an_adapter_is_trained_in_encoders_and_decoder(
     assert [name for name, p in trained.items() if p.grad is None or not p.grad.any()] == []
 
 
+def ranked(model: Any, keys: CrossKeys, *, top: int, extra: int = 0) -> RankedAnswers:
+    ids, mask = padded(CANDIDATES, extra=extra)
+    candidates = TextInputs(input_ids=ids, attention_mask=mask)
+    with torch.no_grad():
+        return BlipAnswerModel(model).rank(keys, candidates, top)
+
+
 @pytest.mark.parametrize("numbers_at_once", [1, 2**26])
 def test_the_whole_list_is_ranked_by_likelihood(
     model: Any,
@@ -198,10 +206,10 @@ def test_the_whole_list_is_ranked_by_likelihood(
     numbers_at_once: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(answer_model, "_LOGITS_AT_ONCE", numbers_at_once)
+    monkeypatch.setattr(likelihood, "_LOGITS_AT_ONCE", numbers_at_once)
     states = model.encode_question(pixels, *questions)
     keys = model.question_keys(states, questions[1])
-    candidates, scores = rank_answers(model, keys, *padded(CANDIDATES, extra=2), top=99)
+    candidates, scores = ranked(model, keys, top=99, extra=2)
     for row in range(3):
         expected = torch.stack(
             [-plain_losses(model, pixels[row], questions[0][row], c, 0.0) for c in CANDIDATES]
@@ -218,7 +226,7 @@ def test_the_first_token_chooses_who_is_ranked(
     start = torch.full((3, 1), DEC)
     likely = model.answer_logits(start, None, keys)[:, 0]
     for top in range(1, 6):
-        candidates = rank_answers(model, keys, *padded(CANDIDATES), top=top).candidates
+        candidates = ranked(model, keys, top=top).candidates
         for row in range(3):
             order = sorted(range(6), key=lambda c: (-likely[row, CANDIDATES[c][0]].item(), c))
             assert sorted(candidates[row].tolist()) == sorted(order[:top])

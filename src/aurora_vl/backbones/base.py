@@ -27,7 +27,7 @@ Role = Literal["caption", "question", "answer"]
 Part = Literal["vision", "text"]
 
 MediaInputs = Mapping[str, Tensor]
-"""What a model takes of a batch of media; each tensor's first dimension counts the media."""
+"""What a model takes of a batch of media, as `Preprocessor.collate` gives it."""
 
 
 class TextInputs(TypedDict):
@@ -90,9 +90,14 @@ class Preprocessor(ABC):
 
     Decoding workers call `image` and `video` and hand over small items of bytes; `finish` scales
     and normalises a whole batch on the device.
+
+    Attributes:
+        frames: taken of a video.
+        augments: whether `finish` can augment pixels.
     """
 
     frames: int
+    augments: ClassVar[bool] = True
 
     @abstractmethod
     def image(self, picture: Image.Image, rng: np.random.Generator | None = None) -> Any:
@@ -258,9 +263,14 @@ class AnswerModel(ABC):
 
     Args:
         model: the backbone, or a PEFT model around it.
+
+    Attributes:
+        mixes_adapters: whether each medium of a batch may have an adapter of its own, which needs
+            as many rows of each in every layer.
     """
 
     model: nn.Module
+    mixes_adapters: ClassVar[bool] = True
 
     @abstractmethod
     def encode_media(self, media: MediaInputs) -> Any:
@@ -412,8 +422,13 @@ class Family(ABC):
         """A retrieval model behind the seam."""
 
     @abstractmethod
-    def answer_model(self, model: nn.Module) -> AnswerModel:
-        """A question answering model behind the seam."""
+    def answer_model(self, model: nn.Module, tokenizer: Any) -> AnswerModel:
+        """A question answering model behind the seam.
+
+        Args:
+            model: the backbone, or a PEFT model around it.
+            tokenizer: from `tokenizer`, which knows where answers end.
+        """
 
     @abstractmethod
     def save_merged(self, model: nn.Module, task: Task, name: str, folder: Path) -> str:

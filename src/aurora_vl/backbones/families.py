@@ -16,6 +16,7 @@ from aurora_vl.backbones.base import Family, Task, base_model
 from aurora_vl.backbones.blip.convert import convert
 from aurora_vl.backbones.blip.family import BlipFamily
 from aurora_vl.backbones.blip.loading import named_blip
+from aurora_vl.backbones.chat.family import ChatFamily
 from aurora_vl.backbones.clip.family import CLIP_FAMILIES
 from aurora_vl.backbones.folders import find_backbone, is_file, model_type_of
 from aurora_vl.errors import UserError
@@ -34,7 +35,7 @@ __all__ = [
     "register_family",
 ]
 
-_FAMILIES: list[Family] = [BlipFamily(), *CLIP_FAMILIES]
+_FAMILIES: list[Family] = [BlipFamily(), *CLIP_FAMILIES, ChatFamily()]
 
 
 def register_family(family: Family) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from aurora_vl.backbones.base import RankedAnswers, TextInputs
+
 _IGNORED = -100
+_LOGITS_AT_ONCE = 2**26  # values held while candidates are scored: 256 MB of float32
 
 
 def answer_losses(
@@ -31,3 +37,36 @@ def answer_losses(
         reduction="none",
     )
     return losses.view(targets.shape).sum(1)
+
+
+@torch.no_grad()
+def rank_candidates(
+    first: Tensor,
+    candidates: TextInputs,
+    top: int,
+    answer_logits: Callable[[TextInputs], Tensor],
+) -> RankedAnswers:
+    """Choose from a list of answers, as `AnswerModel.rank` says.
+
+    Args:
+        first: (N, V), logits of each question's first answer token.
+        candidates: C answers of A tokens.
+        top: how many candidates reach the second step; C if there are fewer.
+        answer_logits: gives the logits (N * k, A, V) of k candidates of each question, which lie
+            behind each other.
+
+    Returns:
+        K = min(top, C) candidates of each question.
+    """
+    ids, mask = candidates["input_ids"], candidates["attention_mask"]
+    likely = first[:, ids[:, 1]].argsort(dim=1, descending=True, stable=True)[:, :top]
+    values = len(first) * ids.shape[1] * first.shape[1]
+    parts = []
+    for part in likely.split(max(1, _LOGITS_AT_ONCE // values), dim=1):
+        rows = part.flatten()
+        longest = int(mask[rows].sum(1).max())
+        chosen = TextInputs(input_ids=ids[rows, :longest], attention_mask=mask[rows, :longest])
+        losses = answer_losses(answer_logits(chosen), chosen["input_ids"], chosen["attention_mask"])
+        parts.append(-losses.view(part.shape))
+    scores, order = torch.cat(parts, dim=1).sort(dim=1, descending=True, stable=True)
+    return RankedAnswers(likely.gather(1, order), scores)

@@ -89,7 +89,7 @@ class Answerer:
         self.tuned = tuned
         self.batch_size = batch_size
         self._adapters = Adapters(tuned)
-        self._model = tuned.family.answer_model(tuned.model)
+        self._model = tuned.family.answer_model(tuned.model, tuned.tokenizer)
         parameter = next(tuned.model.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
 
@@ -201,7 +201,8 @@ class Answerer:
         """Answer a stream of media with questions about each, also one without an end.
 
         Args:
-            asked: media with their questions; their adapters must prepare and answer alike.
+            asked: media with their questions; their adapters must prepare and answer alike, and
+                be one where the model does not mix them (`AnswerModel.mixes_adapters`).
             answers: as for `answer`.
             workers: processes that decode; 0 for threads.
 
@@ -254,10 +255,11 @@ class Answerer:
         answers: Sequence[str] | None,
     ) -> list[Answer]:
         """Answers in order; questions that are answered alike about one medium share its states."""
-        groups: dict[AdapterSettings, dict[object, list[int]]] = {}
+        groups: dict[object, dict[object, list[int]]] = {}
+        mixed = self._model.mixes_adapters
         for row, (item, name) in enumerate(zip(items, names, strict=True)):
-            settings = self._adapters.settings(name)
-            groups.setdefault(settings, {}).setdefault((_identity(item), name), []).append(row)
+            group = (self._adapters.settings(name), None if mixed else name)
+            groups.setdefault(group, {}).setdefault((_identity(item), name), []).append(row)
         found: dict[int, Answer] = {}
         for media in groups.values():
             asked = [

@@ -149,7 +149,18 @@ def training_preprocessor(recipe: Recipe, tuned: TunedModel) -> Preprocessor:
     return tuned.preprocessor(settings)
 
 
-def build_augment(recipe: Recipe) -> Augment | None:
-    """The training augmentation, or None."""
+def build_augment(recipe: Recipe, preprocessor: Preprocessor) -> Augment | None:
+    """The training augmentation, or None.
+
+    Raises:
+        UserError: one is asked for, and the preprocessor cannot augment.
+    """
     level = recipe.data.augmentation
-    return None if level == "none" else Augment(level)
+    if level == "none":
+        return None
+    if not preprocessor.augments:
+        raise UserError(
+            f"data.augmentation is {level}, and the processor of {recipe.backbone} normalises "
+            "pictures before they could be augmented; set data.augmentation to none"
+        )
+    return Augment(level)

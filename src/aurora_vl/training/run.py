@@ -225,7 +225,7 @@ def _trainer(
         eval_dataset=splits.val,  # Trainer asks for one; `validate` has its own
         data_collator=task.collator(preprocessor),
         preprocessor=preprocessor,
-        augment=build_augment(recipe),
+        augment=build_augment(recipe, preprocessor),
         started=started,
         own_rates=own_rates(recipe, tuned.model),
         validate=_validation(recipe, tuned, splits),

@@ -29,6 +29,11 @@ _BLIP_2 = (
     r"|(.*\.)?language_model\..*\.([qkv]_proj|[qkv])"
 )
 _GEMMA_3 = rf"(.*\.)?vision_tower\..*\.{_VISION_SUFFIXES}|(.*\.)?language_model\..*\.[qkv]_proj"
+_CHAT = (  # of vision layers alone: patch embeddings and pooling heads are left out
+    r"(.*\.)?(vision_tower|vision_model|visual)\..*(layers?|blocks)\.\d+\..*\."
+    r"([qkvo]_proj|qkv|proj|out_proj|projection_layer|fc1|fc2|gate_proj|up_proj|down_proj"
+    r"|linear_fc1|linear_fc2)|(.*\.)?(text_model|language_model)\..*\.[qkv]_proj"
+)
 # Language models whose attention has the three maps apart, with as many key heads as query heads or
 # fewer.
 _CAUSAL = (
@@ -59,6 +64,7 @@ DEFAULT_TARGETS: dict[str, list[str] | str] = {
     "siglip2": _TWO_TOWERS,
     "siglip2_vision_model": [*_QKV, "out_proj", "fc1", "fc2"],
     "siglip2_text_model": _QKV,
+    **dict.fromkeys(("smolvlm", "llava_onevision", "internvl", "qwen2_5_vl", "qwen3_vl"), _CHAT),
     "vit": _VIT,
     "deit": _VIT,
     "bert": ["query", "key", "value"],

@@ -15,9 +15,7 @@ from aurora_vl.backbones.base import (
     base_model,
 )
 from aurora_vl.backbones.blip.modeling import BlipForQuestionAnswering, CrossKeys
-from aurora_vl.backbones.likelihood import answer_losses
-
-_LOGITS_AT_ONCE = 2**26  # values held while candidates are scored: 256 MB of float32
+from aurora_vl.backbones.likelihood import answer_losses, rank_candidates
 
 
 def answering_backbone(model: nn.Module) -> BlipForQuestionAnswering:
@@ -89,8 +87,16 @@ class BlipAnswerModel(AnswerModel):
 
     def rank(self, context: CrossKeys, candidates: TextInputs, top: int) -> RankedAnswers:
         """As in `AnswerModel`."""
-        ids, mask = candidates["input_ids"], candidates["attention_mask"]
-        return rank_answers(self.backbone, context, ids, mask, top)
+        start = candidates["input_ids"][:1, :1].expand(context.rows, 1)
+        first = self.backbone.answer_logits(start, None, context)[:, 0]
+        return rank_candidates(
+            first,
+            candidates,
+            top,
+            lambda texts: self.backbone.answer_logits(
+                texts["input_ids"], texts["attention_mask"], context
+            ),
+        )
 
     def generate(self, context: CrossKeys, beams: int, max_tokens: int) -> tuple[Tensor, Tensor]:
         """As in `AnswerModel`; the log-likelihoods include that of [SEP]."""
@@ -101,51 +107,3 @@ class BlipAnswerModel(AnswerModel):
         told = (~behind).long()
         losses = answer_losses(self.backbone.answer_logits(tokens, told, context), tokens, told)
         return tokens.masked_fill(behind | ends, config.pad_token_id)[:, 1:], -losses
-
-
-@torch.no_grad()
-def rank_answers(
-    backbone: BlipForQuestionAnswering,
-    question_cross: CrossKeys,
-    candidate_ids: Tensor,
-    candidate_mask: Tensor,
-    top: int,
-) -> RankedAnswers:
-    """Choose from a list of answers, as `AnswerModel.rank` says.
-
-    Args:
-        backbone: the model.
-        question_cross: keys of N questions, from `question_keys`.
-        candidate_ids, candidate_mask: (C, A), [DEC] first, [SEP] last.
-        top: how many candidates reach the second step; C if there are fewer.
-
-    Returns:
-        K = min(top, C) candidates of each question.
-    """
-    first = backbone.answer_logits(
-        candidate_ids[:1, :1].expand(question_cross.rows, 1), None, question_cross
-    )[:, 0]  # (N, V)
-    likely = first[:, candidate_ids[:, 1]].argsort(dim=1, descending=True, stable=True)[:, :top]
-    scores = _log_likelihoods(backbone, question_cross, likely, candidate_ids, candidate_mask)
-    scores, order = scores.sort(dim=1, descending=True, stable=True)
-    return RankedAnswers(likely.gather(1, order), scores)
-
-
-def _log_likelihoods(
-    backbone: BlipForQuestionAnswering,
-    question_cross: CrossKeys,
-    chosen: Tensor,
-    candidate_ids: Tensor,
-    candidate_mask: Tensor,
-) -> Tensor:
-    """Log-likelihoods (N, K) of the chosen candidates (N, K), a bounded number at a time."""
-    vocabulary = backbone.config.text_config.vocab_size
-    values = len(chosen) * candidate_ids.shape[1] * vocabulary
-    parts = []
-    for part in chosen.split(max(1, _LOGITS_AT_ONCE // values), dim=1):
-        rows = part.flatten()  # each question's candidates behind each other
-        longest = int(candidate_mask[rows].sum(1).max())
-        ids, mask = candidate_ids[rows, :longest], candidate_mask[rows, :longest]
-        logits = backbone.answer_logits(ids, mask, question_cross)
-        parts.append(-answer_losses(logits, ids, mask).view(part.shape))
-    return torch.cat(parts, dim=1)

@@ -110,7 +110,7 @@ class BlipFamily(Family):
         """As in `Family`."""
         return BlipDualEncoder(model)
 
-    def answer_model(self, model: nn.Module) -> BlipAnswerModel:
+    def answer_model(self, model: nn.Module, tokenizer: Any) -> BlipAnswerModel:
         """As in `Family`."""
         return BlipAnswerModel(model)
 

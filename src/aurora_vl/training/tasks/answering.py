@@ -162,7 +162,8 @@ class AnsweringKind(TaskKind[QuestionRecord]):
         """The likelihood of the answers, by votes."""
         frames = recipe.data.frames if self.media == "video" else 1
         settings = recipe.switches.answering(frames)
-        return QuestionAnsweringTask(tuned.family.answer_model(tuned.model), settings)
+        answering = tuned.family.answer_model(tuned.model, tuned.tokenizer)
+        return QuestionAnsweringTask(answering, settings)
 
     def _score(
         self,
