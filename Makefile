@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := video,train,report,serve
+EXTRAS := video,train,report,serve,chat
 INSTALL = $(BIN)/python -m pip install --quiet -c constraints.txt
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
@@ -45,9 +45,10 @@ $(BIN)/python:
 	    "name one: make PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 
-# The build tools come first and without isolation, so that constraints.txt holds for them too.
+# The build tools come first and without isolation, so that constraints.txt holds for them too;
+# docopt, which num2words needs, is a source distribution and is built in isolation.
 .venv/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) hatchling editables
+	$(INSTALL) hatchling editables docopt
 	$(INSTALL) --no-build-isolation -e '.[$(EXTRAS)]'
 	@touch $@
 

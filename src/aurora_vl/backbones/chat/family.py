@@ -24,7 +24,7 @@ class ChatFamily(Family):
     name = "chat"
     model_types = frozenset({"smolvlm", "qwen2_5_vl", "qwen3_vl", "llava_onevision", "internvl"})
     heads = ()
-    temperature = ""
+    temperature = ()
     modules: ClassVar = ModuleNames(
         norms=(r".*norm\d?", r".*layernorm_\w+"),
         second_of_mlp=r".*\.(fc2|down_proj|linear_fc2)",

@@ -99,7 +99,7 @@ class ClipFamily(Family):
         """As in `Family`."""
         return ClipDualEncoder(model)
 
-    def answer_model(self, model: nn.Module) -> NoReturn:
+    def answer_model(self, model: nn.Module, tokenizer: Any) -> NoReturn:
         """Refused: there is nothing that writes."""
         raise UserError(_no_questions(type(base_model(model)).__name__))
 
