@@ -389,7 +389,7 @@ def test_a_bundled_recipe_made_small(name: str) -> None:
     small, whole = load_recipe(name, smoke=True), load_recipe(name)
     assert (small.backbone, small.data.kind) == ("mini", "world")
     assert small.output == Path("runs") / f"{name}-smoke"
-    layout = None if whole.data.kind == "world" else name
+    layout = None if whole.data.kind == "world" else whole.data.kind
     assert small.data.world.layout == layout
     assert small.data.world.train < 100
     assert (small.task, small.adapter.rank) == (whole.task, whole.adapter.rank)

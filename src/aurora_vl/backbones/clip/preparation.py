@@ -110,7 +110,10 @@ class ClipPreprocessor(Preprocessor):
     def cut(self, text: str, role: Role) -> bool:
         """Whether tokens of the text are cut off."""
         with _TOKENIZING:
-            return len(self.tokenizer(text, truncation=False, verbose=False)["input_ids"]) > self.max_tokens
+            return (
+                len(self.tokenizer(text, truncation=False, verbose=False)["input_ids"])
+                > self.max_tokens
+            )
 
     def _draw(
         self, picture: Image.Image, rng: np.random.Generator | None
