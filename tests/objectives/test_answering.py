@@ -145,7 +145,7 @@ def test_only_the_released_loss_is_divided_by_the_frames(
     ours, released, picture, halved = (
         QuestionAnsweringTask(
             BlipAnswerModel(model),
-            switches("mended", divide_by_frames=divide).answering(frames),
+            switches("default", divide_by_frames=divide).answering(frames),
         )(**given(values, questions))["loss"]
         for values, frames, divide in (
             (video, 2, False),

@@ -29,24 +29,24 @@ def heads(chosen: Switches) -> list[str]:
 
 
 def test_the_variants_differ_in_every_switch_but_six() -> None:
-    mended, released = switches("mended"), switches("released")
+    default, released = switches("default"), switches("released")
     same = {
-        f.name for f in fields(Switches) if getattr(mended, f.name) == getattr(released, f.name)
+        f.name for f in fields(Switches) if getattr(default, f.name) == getattr(released, f.name)
     }
     ablations = {"sharing", "scaling", "rank_stabilised"}
     assert same - ablations == {"gqt", "train_temperature", "frame_aware"}
-    assert mended == Switches()
+    assert default == Switches()
 
 
 def test_only_the_released_momentum_reads_the_factors_live() -> None:
     model = adapted(switches("released"))
     averaged = {}
-    for variant in ("mended", "released"):
+    for variant in ("default", "released"):
         settings = switches(variant).retrieval(queue=0)
         momentum = RetrievalTask(BlipDualEncoder(model), settings).momentum
         assert momentum is not None
         averaged[variant] = set(momentum.values())
-    factors = {name.split(".")[1] for name in averaged["mended"] - averaged["released"]}
+    factors = {name.split(".")[1] for name in averaged["default"] - averaged["released"]}
     widths = (16, 24, 40)  # text, vision, and the vision layers' inner size
     assert factors == {"aurora_core", *(f"aurora_{side}_{w}" for side in "UV" for w in widths)}
     assert any("aurora_P" in name for name in averaged["released"])
@@ -55,7 +55,7 @@ def test_only_the_released_momentum_reads_the_factors_live() -> None:
 @pytest.mark.parametrize(
     ("variant", "names"),
     [
-        ("mended", {"vision_proj", "itm_head", "text_proj"}),
+        ("default", {"vision_proj", "itm_head", "text_proj"}),
         ("released", {"vision_proj", "itm_head"}),
     ],
 )
@@ -77,6 +77,6 @@ def test_single_switches_can_be_set_otherwise() -> None:
 
 def test_an_unknown_variant_is_named() -> None:
     with pytest.raises(
-        UserError, match="variant 'paper' is unknown; choose one of mended, released"
+        UserError, match="variant 'paper' is unknown; choose one of default, released"
     ):
         switches("paper")

@@ -471,8 +471,8 @@ def test_a_variant_decides_the_switches_left_out(path: Path) -> None:
     assert recipe.evaluation.attend_padding is True
     expected = switches("released", ice="off", train_temperature=True)
     assert recipe.switches == expected
-    assert load_recipe(str(path), ["variant=mended"]).switches == switches(
-        "mended", ice="off", train_temperature=True
+    assert load_recipe(str(path), ["variant=default"]).switches == switches(
+        "default", ice="off", train_temperature=True
     )
     written = recipe.model_dump()
     for section in ("adapter", "objective", "evaluation"):

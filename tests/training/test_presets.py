@@ -82,7 +82,7 @@ def test_every_task_trains_and_scores_as_released(recipe: str, tmp_path: Path) -
     assert again.json["metrics"] == json.loads((run / "metrics.json").read_text())["metrics"]
 
 
-@pytest.mark.parametrize("variant", ["mended", "released"])
+@pytest.mark.parametrize("variant", ["default", "released"])
 def test_retrieval_learns_by_the_switches(make_recipe: MakeRecipe, variant: Variant) -> None:
     recipe = make_recipe(f"variant={variant}")
     task = module(recipe)
@@ -96,7 +96,7 @@ def test_retrieval_learns_by_the_switches(make_recipe: MakeRecipe, variant: Vari
     assert task.settings.frame_aware is False
 
 
-@pytest.mark.parametrize(("variant", "smoothing"), [("mended", 0.1), ("released", 0.0)])
+@pytest.mark.parametrize(("variant", "smoothing"), [("default", 0.1), ("released", 0.0)])
 def test_answering_learns_and_answers_by_the_switches(
     make_recipe: MakeRecipe, variant: Variant, smoothing: float
 ) -> None:
@@ -143,4 +143,4 @@ def test_released_answers_are_those_of_the_original_blip(make_recipe: MakeRecipe
     expected = tokenizer.batch_decode(written[:, 1:], skip_special_tokens=True)  # [DEC] first
     assert answers("released") == expected
     assert max(len(answer.split()) for answer in expected) == 9
-    assert answers("mended") != expected
+    assert answers("default") != expected

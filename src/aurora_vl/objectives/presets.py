@@ -1,7 +1,7 @@
 """The presets: what the recipe's key `variant` decides.
 
 "released" is the arithmetic of the research code (commit 1b189ae, proven by
-scripts/check_golden.py); "mended" is the default: the paper's core, the code's faults put right.
+scripts/check_golden.py); "default" has the paper's core, and that code's faults are fixed.
 docs/fidelity.md has a row for each switch.
 """
 
@@ -21,7 +21,7 @@ from aurora_vl.objectives.switches import (
 )
 from aurora_vl.tuner.config import AuroraSwitches
 
-Variant = Literal["mended", "released"]
+Variant = Literal["default", "released"]
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Switches(
 
 
 _PRESETS: dict[str, Switches] = {
-    "mended": Switches(),
+    "default": Switches(),
     "released": Switches(
         core="tucker",
         mlp_core="interleaved",
@@ -74,7 +74,7 @@ def switches(variant: str, **changed: Any) -> Switches:
     """The switches of a preset.
 
     Args:
-        variant: "mended" or "released".
+        variant: "default" or "released".
         **changed: switches set otherwise; None leaves one as the preset has it. Choosing the cp
             core of the released preset gives up its interleaved MLP, which only tucker has.
 

@@ -64,7 +64,7 @@ class Recipe(Section):
     """A whole run; see `sections` for the keys of each section."""
 
     task: Literal["retrieval", "video-retrieval", "vqa", "video-qa"] = "retrieval"
-    variant: Variant = "mended"
+    variant: Variant = "default"
     backbone: str = MINI
     image_size: int | None = Field(None, ge=16)
     adapter: AdapterSection = AdapterSection()
