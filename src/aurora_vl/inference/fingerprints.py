@@ -10,7 +10,10 @@ from pathlib import Path
 from aurora_vl.backbones.folders import find_backbone, is_file
 from aurora_vl.inference.loading import TunedModel
 
-_WEIGHTS = ("*.safetensors", "*.bin", "config.json", "tokenizer.json", "vocab.txt")
+_FILES = (
+    *("*.safetensors", "*.bin", "config.json", "tokenizer.json", "vocab.txt"),
+    *("preprocessor_config.json", "processor_config.json"),
+)
 
 
 def fingerprint(tuned: TunedModel, adapter: str | None) -> str:
@@ -39,7 +42,7 @@ def _files(name: str | Path) -> Iterator[Path]:
         yield Path(name).expanduser()
         return
     folder = find_backbone(name)
-    for pattern in _WEIGHTS:
+    for pattern in _FILES:
         yield from sorted(folder.glob(pattern))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +155,13 @@ def test_texts_are_padded_as_the_model_was_trained(kind: str, texts: list[str]) 
     assert made.cut(long, "caption")
     assert not made.cut("a red cat", "caption")
     assert made.texts([long], "caption")["input_ids"].shape == (1, POSITIONS[kind])
+
+
+def test_the_fingerprint_tells_how_pictures_are_prepared(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(folders["siglip"], tmp_path / "other")
+    file = tmp_path / "other" / "processor_config.json"
+    before = Retriever.load(tmp_path / "other", device="cpu").fingerprint()
+    file.write_text(file.read_text().replace("0.5", "0.4"))
+    assert Retriever.load(tmp_path / "other", device="cpu").fingerprint() != before

@@ -18,6 +18,7 @@ import aurora_vl
 from aurora_vl import AuroraConfig, Retriever
 from aurora_vl.backbones.clip.loading import with_logit_scale
 from aurora_vl.backbones.families import family_of_model
+from aurora_vl.backbones.gradient_checkpointing import recompute_layers
 from aurora_vl.inference.export import export_merged
 from aurora_vl.inference.settings import AdapterSettings, save_tuned
 from aurora_vl.objectives.retrieval import RetrievalSettings, RetrievalTask
@@ -123,3 +124,18 @@ def test_a_loaded_model_is_transformers_own(folder: Path) -> None:
     with torch.no_grad():
         twin.logit_scale.add_(1.0)
     assert twin.temperature()[0].item() == pytest.approx(model.temperature()[0].item() + 1.0)
+
+
+@pytest.mark.parametrize("kind", TWO_TOWERS)
+def test_recomputed_layers_give_the_same_gradients(kind: str, pictures: list[Image.Image]) -> None:
+    found = []
+    for parts in ((), ("vision", "text")):
+        model = tuned(kind)
+        recompute_layers(model, parts)
+        encoder = family_of_model(model).dual_encoder(model)
+        settings = RetrievalSettings(queue=0, momentum=None, alpha=0.0)
+        RetrievalTask(encoder, settings).train()(**pairs(kind, pictures))["loss"].backward()
+        found.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+        layers = [m for m in model.modules() if getattr(m, "gradient_checkpointing", False)]
+        assert len(layers) == (4 if parts else 0)
+    torch.testing.assert_close(found[0], found[1])
