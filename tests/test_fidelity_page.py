@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from dataclasses import fields
@@ -11,7 +12,7 @@ import pytest
 
 from aurora_vl.comparison.method_rows import parse_rows
 from aurora_vl.comparison.study import make_study
-from aurora_vl.objectives.presets import Switches
+from aurora_vl.objectives.presets import Switches, switches
 from aurora_vl.recipes.recipe import Recipe, load_recipe
 from aurora_vl.training.parameter_report import parameter_report
 
@@ -37,6 +38,19 @@ def test_every_switch_has_its_row() -> None:
     rows = re.findall(r"^\| `([a-z0-9_.]+)` \|", PAGE, re.MULTILINE)
     assert expected <= set(rows)
     assert len(rows) == len(set(rows))
+
+
+def test_a_row_begins_with_the_values_of_both_presets() -> None:
+    section = "adapter|objective|evaluation"
+    rows = re.findall(
+        rf"^\| `(?:{section})\.(\w+)` \| .*? \| (.*?) \| (.*?) \|", PAGE, re.MULTILINE
+    )
+    told = {name: (released, default) for name, released, default in rows}
+    for switch in fields(Switches):
+        for preset, cell in zip(("released", "default"), told[switch.name], strict=True):
+            value = getattr(switches(preset), switch.name)
+            written = value if isinstance(value, str) else json.dumps(value).removesuffix(".0")
+            assert re.split("[:;, ]", cell)[0].strip("`") == written, (switch.name, preset)
 
 
 @pytest.mark.parametrize("words", commands(), ids=lambda words: words[2])
