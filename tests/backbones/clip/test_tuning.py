@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from numpy.testing import assert_allclose
-from peft import get_peft_model
+from peft import LoraConfig, get_peft_model
 from PIL import Image
 from tiny_models import POSITIONS, TWO_TOWERS, processor, two_tower
 from torch import nn
@@ -22,6 +22,7 @@ from aurora_vl.backbones.gradient_checkpointing import recompute_layers
 from aurora_vl.inference.export import export_merged
 from aurora_vl.inference.settings import AdapterSettings, save_tuned
 from aurora_vl.objectives.retrieval import RetrievalSettings, RetrievalTask
+from aurora_vl.tuner.targets import DEFAULT_TARGETS
 
 
 def tuned(kind: str, *, temperature: bool = True) -> nn.Module:
@@ -84,6 +85,19 @@ def test_the_packed_pooling_head_is_left_out(kind: str, method: str) -> None:
     assert any("vision_model.encoder.layers.1.mlp.fc2" in name for name in adapted)
     assert any("text_model.encoder.layers.0.self_attn.q_proj" in name for name in adapted)
     assert not any("head.attention" in name for name in adapted)
+
+
+@pytest.mark.parametrize("kind", TWO_TOWERS)
+def test_other_methods_leave_the_packed_pooling_head_out_too(
+    kind: str, pictures: list[Image.Image]
+) -> None:
+    backbone = with_logit_scale(two_tower(kind))
+    model = get_peft_model(backbone, LoraConfig(r=2, target_modules=DEFAULT_TARGETS[kind]))
+    encoder = family_of_model(model).dual_encoder(model)
+    RetrievalTask(encoder, RetrievalSettings(queue=0))(**pairs(kind, pictures))["loss"].backward()
+    trained = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+    assert len(trained) > 20
+    assert [name for name, gradient in trained.items() if gradient is None] == []
 
 
 @pytest.mark.parametrize("kind", TWO_TOWERS)
