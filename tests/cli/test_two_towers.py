@@ -43,6 +43,24 @@ def test_a_run_from_training_to_merged_weights(
     assert merged["metrics"] == run["metrics"]
 
 
+@pytest.mark.parametrize("kind", TWO_TOWERS)
+def test_texts_cut_by_the_models_own_positions_are_counted(
+    kind: str, aurora: Aurora, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    data = write_own_data(tmp_path / "own", folders[kind])
+    captions = ["red " * 500, "a red box", "red " * 9]
+    data.write("train", [{"image": "train0.png", "caption": captions}])
+
+    def cut(*settings: str) -> int:
+        report = aurora("check-data", data.recipe, "--json", *settings).json
+        assert report["warnings"] == []
+        found: int = report["splits"]["train"]["long_texts"]
+        return found
+
+    assert cut() == 1
+    assert cut("data.max_tokens=8") == 2
+
+
 def test_full_tuning_saves_what_prepares_pictures(
     aurora: Aurora, folders: dict[str, Path], tmp_path: Path
 ) -> None:
