@@ -135,6 +135,22 @@ def test_train_evaluate_ask_and_count(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_merged_equals_unmerged(
+    kind: str, tiny: Tiny, pictures: list[Image.Image], aurora: Aurora, tmp_path: Path
+) -> None:
+    """The merged folder is a model of transformers with its processor, and answers alike."""
+    adapter = random_adapter(tmp_path / "adapter", tiny(kind), 0)
+    merged = tmp_path / "merged"
+    outcome = aurora("export", adapter, merged, "--to", "merged")
+    assert outcome.status == 0, outcome.err
+    tuned = Answerer.load(adapter=adapter).answer(pictures, QUESTION, answers=COLOURS)
+    found = Answerer.load(str(merged)).answer(pictures, QUESTION, answers=COLOURS)
+    for one, other in zip(tuned, found, strict=True):
+        assert one == other
+        assert one.log_likelihood == pytest.approx(other.log_likelihood, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_preprocessor_goes_to_another_process(
     kind: str, tiny: Tiny, pictures: list[Image.Image]
 ) -> None:

@@ -65,7 +65,8 @@ class ChatFamily(Family):
 
     def image_size(self, config: Any) -> int:
         """The vision encoder's own; 0 where it takes any."""
-        return int(getattr(config.vision_config, "image_size", 0) or 0)
+        size = getattr(config.vision_config, "image_size", 0)
+        return int(size if isinstance(size, int) else size[0])
 
     def width(self, config: Any) -> int:
         """The language model's hidden size."""
