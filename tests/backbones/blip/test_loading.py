@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -248,6 +249,26 @@ def test_names_that_lead_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         UserError, match=r"'someone/blip' .* \(no connection\); give a local folder"
     ):
         load("someone/blip")
+
+
+def test_a_folder_that_exists_is_never_a_hub_id(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path of two parts looks like one, whatever the folder lacks."""
+
+    def refuse(*_: object, **__: object) -> str:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr(hub, "snapshot_download", refuse)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "t").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"no runs/t/config\.json"):
+        load("runs/t")
+    shutil.copy(folder / "config.json", "runs/t")
+    with pytest.raises(UserError, match="runs/t"):
+        load("runs/t")
+    with pytest.raises(UserError, match="runs/t holds no tokenizer"):
+        load_tokenizer("runs/t")
 
 
 def test_hub_ids_are_downloaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
