@@ -1,4 +1,4 @@
-"""CLIP and SigLIP through the command line, from training to export, and what is refused."""
+"""CLIP and SigLIP through the command line: train, evaluate, params, export; what is refused."""
 
 from __future__ import annotations
 

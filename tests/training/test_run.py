@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from aurora_vl.backbones.blip.dual_encoder import retrieval_backbone
+from aurora_vl.backbones.blip.preparation import IMAGE_MEAN, IMAGE_STD
 from aurora_vl.data.datasets import RetrievalTrainSet
 from aurora_vl.data.transforms import ImageTransform, to_model_input
 from aurora_vl.errors import UserError
@@ -69,9 +70,9 @@ def validations(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> None:
 
     def scored(*args: Any, **kwargs: Any) -> RetrievalResult:
         metrics = dict.fromkeys(METRICS, 0.0) | {"r_mean": next(left)}
-        texts = sum(len(record.captions) for record in args[2])
-        ranks = np.ones(len(args[2]), int), np.ones(texts, int)
-        scores = torch.zeros(len(args[2]), texts)
+        texts = sum(len(record.captions) for record in args[1])
+        ranks = np.ones(len(args[1]), int), np.ones(texts, int)
+        scores = torch.zeros(len(args[1]), texts)
         return RetrievalResult(scores, scores.T, *ranks, metrics)
 
     monkeypatch.setattr(kind, "evaluate_retrieval", scored)
@@ -289,8 +290,8 @@ def test_items_see_their_epoch(
         for given in steps[4 * epoch : 4 * epoch + 4]:
             for row, uniforms in enumerate(given["uniforms"].tolist()):
                 item = items.pop(tuple(uniforms))
-                pixels = to_model_input(item["pixel_values"][None])[0]
-                assert torch.equal(given["pixel_values"][row], pixels)
+                pixels = to_model_input(item["media"][None], IMAGE_MEAN, IMAGE_STD)[0]
+                assert torch.equal(given["media"]["pixel_values"][row], pixels)
                 assert int(given["media_index"][row]) == item["media_index"]
         assert not items  # every pair once an epoch
 
@@ -300,7 +301,7 @@ def test_augmentation_is_for_training(make_recipe: MakeRecipe, steps: list[dict[
     for level in ("none", "safe", "full"):
         steps.clear()
         train(make_recipe(f"data.augmentation={level}", "training.epochs=1", output=level))
-        seen[level] = torch.cat([given["pixel_values"] for given in steps])
+        seen[level] = torch.cat([given["media"]["pixel_values"] for given in steps])
     assert not torch.equal(seen["none"], seen["safe"])
     assert not torch.equal(seen["safe"], seen["full"])
 

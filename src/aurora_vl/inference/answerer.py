@@ -23,7 +23,15 @@ from aurora_vl.errors import UserError
 from aurora_vl.inference.adapters import AdapterChoice, Adapters
 from aurora_vl.inference.encodings import BATCH_SIZE
 from aurora_vl.inference.loading import TunedModel, load_named
-from aurora_vl.inference.media import Batch, MediaItem, Source, batches, listed, media_item
+from aurora_vl.inference.media import (
+    Batch,
+    MediaItem,
+    Source,
+    batches,
+    is_one,
+    listed,
+    media_item,
+)
 from aurora_vl.inference.settings import AdapterSettings
 
 
@@ -186,10 +194,7 @@ class Answerer:
         items, told = items * (rows // len(items or [1])), told * (rows // len(told or [1]))
         names = self._adapters.resolved(adapter, rows)
         found = self._answer_grouped(items, told, names, answers)
-        alone = isinstance(questions, str) and (
-            isinstance(media, MediaItem) or listed(media) == [media]
-        )
-        return found[0] if alone else found
+        return found[0] if isinstance(questions, str) and is_one(media) else found
 
     def answer_stream(
         self,
@@ -258,7 +263,7 @@ class Answerer:
         groups: dict[object, dict[object, list[int]]] = {}
         mixed = self._model.mixes_adapters
         for row, (item, name) in enumerate(zip(items, names, strict=True)):
-            group = (self._adapters.settings(name), None if mixed else name)
+            group = (self._adapters.settings(name).in_use, None if mixed else name)
             groups.setdefault(group, {}).setdefault((_identity(item), name), []).append(row)
         found: dict[int, Answer] = {}
         for media in groups.values():

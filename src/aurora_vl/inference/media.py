@@ -14,7 +14,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from PIL import Image
 from torch import Tensor
@@ -66,9 +66,14 @@ def media_item(given: MediaItem | Source, kind: MediaKind | None = None) -> Medi
 
 def listed(media: Source | MediaItem | Sequence[Source | MediaItem]) -> list[Source | MediaItem]:
     """One medium or many as a list."""
-    if isinstance(media, (str, os.PathLike, bytes, Image.Image, MediaItem)):
-        return [media]
-    return list(media)
+    return [cast("Source", media)] if is_one(media) else list(cast("Sequence[Source]", media))
+
+
+def is_one(
+    media: Source | MediaItem | Sequence[Source | MediaItem],
+) -> bool:
+    """Whether this is one medium and not a sequence of them."""
+    return isinstance(media, (str, os.PathLike, bytes, Image.Image, MediaItem))
 
 
 def item_of_record(record: Record) -> MediaItem:

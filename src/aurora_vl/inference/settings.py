@@ -85,6 +85,11 @@ class AdapterSettings(BaseModel):
     attend_padding: bool = False
     trained_on: TrainedOn = TrainedOn()
 
+    @property
+    def in_use(self) -> AdapterSettings:
+        """Without where it comes from: equal for adapters that are used alike."""
+        return self.model_copy(update={"backbone": None, "trained_on": TrainedOn()})
+
     def preparation(self, crop_scale: tuple[float, float] | None = None) -> PreparationSettings:
         """As a family's preprocessor takes them."""
         return PreparationSettings(
