@@ -1,7 +1,8 @@
 """A search in a large gallery: seconds of a query and of opening, and memory by the vectors'.
 
 `python -m benchmarks.search [--items N] [--width D] [--repeats R]` fills a gallery with random
-vectors in a temporary folder and prints one JSON object.
+vectors in a temporary folder and prints one JSON object. With `--layouts` it times other ways to
+hold and score as many vectors instead.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ import typer
 
 from aurora_vl.gallery.items import Collection, Entry, Filter, Item
 from aurora_vl.gallery.store import Store, open_store
+from aurora_vl.gallery.vectors import VectorTable
 
 _AT_ONCE = 5_000
 _TOP = 10
@@ -73,6 +75,45 @@ def measure(items: int, width: int, repeats: int) -> dict[str, float | int]:
     }
 
 
+def layouts(items: int, width: int, repeats: int) -> dict[str, float]:
+    """Milliseconds of one processor, the median, of one query over vectors held in several ways."""
+    vectors = np.random.default_rng(0).standard_normal((items, width), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    single, half = torch.from_numpy(vectors), torch.from_numpy(vectors.astype(np.float16))
+    query = single[0].clone()
+    table = VectorTable(width, items)
+    table.append(np.arange(items), half.numpy())
+
+    def in_parts(rows: int) -> None:
+        scratch = torch.empty(rows, width)
+        for part in half.split(rows):
+            torch.mv(scratch[: len(part)].copy_(part), query)
+
+    def in_parts_by_numpy(rows: int) -> None:
+        for start in range(0, items, rows):
+            half.numpy()[start : start + rows].astype(np.float32) @ query.numpy()
+
+    ways: dict[str, Callable[[], object]] = {
+        "float32, one product": lambda: torch.mv(single, query),
+        "float16, the gallery's search": lambda: table.search(query.numpy(), _TOP),
+        "float16, widened 512 rows at a time": lambda: in_parts(512),
+        "float16, widened 4096 rows at a time": lambda: in_parts(4096),
+        "float16, widened by NumPy 4096 rows at a time": lambda: in_parts_by_numpy(4096),
+    }
+    torch.set_num_threads(1)
+    return {name: _processor_ms(way, repeats) for name, way in ways.items()}
+
+
+def _processor_ms(run: Callable[[], object], repeats: int) -> float:
+    run()
+    seconds = []
+    for _ in range(repeats):
+        started = time.process_time()
+        run()
+        seconds.append(time.process_time() - started)
+    return 1e3 * statistics.median(seconds)
+
+
 def _filled(uri: str, items: int, width: int) -> Iterator[Store]:
     """Write the items, a part at a time; the store after each part."""
     store = open_store(uri, create=True)
@@ -109,4 +150,7 @@ if __name__ == "__main__":
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=50)
-    typer.echo(json.dumps(measure(**vars(parser.parse_args())), indent=1))
+    parser.add_argument("--layouts", action="store_true")
+    given = parser.parse_args()
+    measured = layouts if given.layouts else measure
+    typer.echo(json.dumps(measured(given.items, given.width, given.repeats), indent=1))
