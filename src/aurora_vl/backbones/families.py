@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import torch
 from torch import nn
 
-from aurora_vl.backbones.base import Family, Task, base_model
+from aurora_vl.backbones.base import Task, base_model
 from aurora_vl.backbones.blip.convert import convert
 from aurora_vl.backbones.blip.family import BlipFamily
 from aurora_vl.backbones.blip.loading import named_blip
 from aurora_vl.backbones.chat.family import ChatFamily
 from aurora_vl.backbones.clip.family import CLIP_FAMILIES
+from aurora_vl.backbones.family import Family
 from aurora_vl.backbones.folders import find_backbone, is_file, model_type_of
 from aurora_vl.errors import UserError
 

@@ -17,8 +17,9 @@ from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from aurora_vl.backbones.base import Family, PreparationSettings, Preprocessor, Task, base_model
+from aurora_vl.backbones.base import PreparationSettings, Preprocessor, Task, base_model
 from aurora_vl.backbones.families import family_by_name, family_of_model, load
+from aurora_vl.backbones.family import Family
 from aurora_vl.backbones.folders import MINI
 from aurora_vl.errors import UserError
 from aurora_vl.inference.settings import AdapterSettings, read_json, read_settings

@@ -11,7 +11,7 @@ from peft import LoraConfig, PeftConfig
 from peft.tuners.tuners_utils import _maybe_include_all_linear_layers, check_target_module_exists
 from torch import nn
 
-from aurora_vl.backbones.base import ModuleNames
+from aurora_vl.backbones.family import ModuleNames
 from aurora_vl.errors import UserError
 from aurora_vl.objectives.presets import Switches
 from aurora_vl.tuner.targets import DEFAULT_TARGETS

@@ -14,8 +14,9 @@ import torch
 from peft import get_peft_model
 from torch import nn
 
-from aurora_vl.backbones.base import Family, Preprocessor
+from aurora_vl.backbones.base import Preprocessor
 from aurora_vl.backbones.families import family_by_name, family_of_model, load
+from aurora_vl.backbones.family import Family
 from aurora_vl.data.augment import Augment
 from aurora_vl.errors import UserError
 from aurora_vl.inference.loading import DEFAULT, HARMLESS_WARNINGS, TunedModel, load_tuned

@@ -7,13 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from aurora_vl.backbones.base import (
-    AnswerModel,
-    MediaInputs,
-    RankedAnswers,
-    TextInputs,
-    base_model,
-)
+from aurora_vl.backbones.base import AnswerModel, MediaInputs, RankedAnswers, TextInputs, base_model
 from aurora_vl.backbones.blip.modeling import BlipForQuestionAnswering, CrossKeys
 from aurora_vl.backbones.likelihood import answer_losses, rank_candidates
 

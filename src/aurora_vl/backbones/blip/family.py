@@ -9,15 +9,7 @@ import torch
 from torch import nn
 from transformers import BlipConfig, BlipImageProcessorPil
 
-from aurora_vl.backbones.base import (
-    Family,
-    ModuleNames,
-    Part,
-    PreparationSettings,
-    Role,
-    Task,
-    base_model,
-)
+from aurora_vl.backbones.base import Part, PreparationSettings, Role, Task, base_model
 from aurora_vl.backbones.blip import loading
 from aurora_vl.backbones.blip.answer_model import BlipAnswerModel
 from aurora_vl.backbones.blip.dual_encoder import BlipDualEncoder
@@ -33,6 +25,7 @@ from aurora_vl.backbones.blip.preparation import (
     BlipPreprocessor,
 )
 from aurora_vl.backbones.blip.text import cleaned
+from aurora_vl.backbones.family import Family, ModuleNames
 
 _CLASSES: dict[Task, type[loading.BlipModel]] = {
     "retrieval": BlipForRetrieval,

@@ -15,13 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from aurora_vl.backbones.base import (
-    AnswerModel,
-    MediaInputs,
-    RankedAnswers,
-    TextInputs,
-    base_model,
-)
+from aurora_vl.backbones.base import AnswerModel, MediaInputs, RankedAnswers, TextInputs, base_model
 from aurora_vl.backbones.chat.branches import (
     answer_tree,
     attention_bias,

@@ -10,11 +10,12 @@ from torch import nn
 from transformers import AutoModelForImageTextToText
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from aurora_vl.backbones.base import Family, ModuleNames, Part, PreparationSettings, Role, Task
+from aurora_vl.backbones.base import Part, PreparationSettings, Role, Task
 from aurora_vl.backbones.chat import loading
 from aurora_vl.backbones.chat.answer_model import ChatAnswerModel
 from aurora_vl.backbones.chat.preparation import ChatPreprocessor, padding_id, squeezed
 from aurora_vl.backbones.chat.prompt import prompt_of
+from aurora_vl.backbones.family import Family, ModuleNames
 from aurora_vl.errors import UserError
 
 

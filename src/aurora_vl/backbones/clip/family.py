@@ -9,18 +9,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from aurora_vl.backbones.base import (
-    Family,
-    ModuleNames,
-    Part,
-    PreparationSettings,
-    Role,
-    Task,
-    base_model,
-)
+from aurora_vl.backbones.base import Part, PreparationSettings, Role, Task, base_model
 from aurora_vl.backbones.clip import loading
 from aurora_vl.backbones.clip.dual_encoder import ClipDualEncoder
 from aurora_vl.backbones.clip.preparation import ClipPreprocessor, PatchPreprocessor
+from aurora_vl.backbones.family import Family, ModuleNames
 from aurora_vl.errors import UserError
 
 _MODULES = ModuleNames(
