@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from random_adapters import save_adapter
-from served import Client, serving
+from served import ServedClient, serving
 
 from aurora_vl.gallery.gallery import Gallery
 from aurora_vl.inference.retriever import Retriever
@@ -37,7 +37,7 @@ def engine(folder: Path) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
-def client(engine: Engine) -> Iterator[Client]:
+def client(engine: Engine) -> Iterator[ServedClient]:
     """A server with the usual limits that lets everybody in."""
     with serving(engine) as found:
         yield found

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from served import Client, Reply, data_uri, serving
+from served import Reply, ServedClient, data_uri, serving
 
 from aurora_vl.serving.engine import Engine
 from aurora_vl.serving.limits import Limits
@@ -21,7 +21,7 @@ TEXTS = ["a star", "two small blue boats on water", "a big red fish left of a gr
 
 
 @contextmanager
-def busy(client: Client) -> Iterator[Callable[[], None]]:
+def busy(client: ServedClient) -> Iterator[Callable[[], None]]:
     """The model's thread is kept busy until the block ends or its result is called."""
     started, ended = threading.Event(), threading.Event()
 
@@ -40,12 +40,12 @@ def busy(client: Client) -> Iterator[Callable[[], None]]:
         holding.join()
 
 
-def await_waiting(client: Client, rows: int) -> None:
+def await_waiting(client: ServedClient, rows: int) -> None:
     while f"aurora_waiting_rows {rows}.0" not in client.service.metrics.text().decode():
         time.sleep(0.01)
 
 
-def test_sixteen_clients_get_what_one_gets(client: Client, pictures: list[Path]) -> None:
+def test_sixteen_clients_get_what_one_gets(client: ServedClient, pictures: list[Path]) -> None:
     def ask(number: int) -> list[float]:
         model = ("a", "b", "mini")[number % 3]
         if number % 4 == 3:
@@ -76,7 +76,7 @@ def test_what_waits_is_computed_together(engine: Engine) -> None:
     assert "aurora_batch_rows_sum 4.0" in text
 
 
-def test_a_wrong_row_fails_alone(client: Client, engine: Engine) -> None:
+def test_a_wrong_row_fails_alone(client: ServedClient, engine: Engine) -> None:
     def ask(question: str) -> Reply:
         return client.post("/v1/search", {"query": question, "model": "a"})
 
@@ -117,7 +117,7 @@ def test_a_server_that_stops_finishes_what_it_took(engine: Engine) -> None:
             client.get("/healthz")
 
 
-def test_the_server_answers_while_the_model_works(client: Client) -> None:
+def test_the_server_answers_while_the_model_works(client: ServedClient) -> None:
     with busy(client):
         assert client.get("/healthz").status == 200
         assert client.get("/v1/models").status == 200

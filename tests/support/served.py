@@ -46,8 +46,8 @@ class Reply(NamedTuple):
 class Client:
     """Asks a server; a connection for each request."""
 
-    def __init__(self, port: int, service: Service, stop: Callable[[], None]) -> None:
-        self.port, self.service, self.stop = port, service, stop
+    def __init__(self, port: int) -> None:
+        self.port = port
         self.url = f"http://127.0.0.1:{port}"
 
     def ask(
@@ -73,10 +73,18 @@ class Client:
         return self.ask("POST", path, body, {"Content-Type": "application/json", **headers})
 
 
+class ServedClient(Client):
+    """Asks a server in a thread; `service` is what it is made of, `stop` ends it."""
+
+    def __init__(self, port: int, service: Service, stop: Callable[[], None]) -> None:
+        super().__init__(port)
+        self.service, self.stop = service, stop
+
+
 @contextmanager
 def serving(
     engine: Engine, *, limits: Limits | None = None, tokens: Tokens | None = None
-) -> Iterator[Client]:
+) -> Iterator[ServedClient]:
     """The engine behind a server."""
     app = create_app(engine, limits, tokens)
     server = make_server(app)
@@ -90,7 +98,7 @@ def serving(
 
         thread.start()
         try:
-            yield Client(bound.getsockname()[1], app.state.service, stop)
+            yield ServedClient(bound.getsockname()[1], app.state.service, stop)
         finally:
             stop()
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aurora_vl.cli.options import Quiet, Verbose
 from aurora_vl.errors import UserError
+
+if TYPE_CHECKING:
+    from aurora_vl.gallery.gallery import Gallery
 
 
 def serve(
@@ -79,8 +82,12 @@ def serve(
         )
     tokens = None if token_file is None else Tokens.read(token_file)
     named = dict(_named(given) for given in adapter or [])
+    if len(named) < len(adapter or []):
+        raise UserError("two --adapter have one name; give each another NAME=DIR")
     with listen(host, port) as bound:
         opened = None if gallery is None else Gallery.open(gallery, create=False)
+        if opened is not None and backbone is None and not named:
+            backbone, named = _indexed_with(opened)
         engine = load_engine(backbone, named, opened)
         if opened is None and engine.retriever is not None:
             engine.gallery = sample_gallery(_cache(), engine.retriever)
@@ -96,6 +103,23 @@ def _named(given: str) -> tuple[str, Path]:
     if not separator or not name or not folder:
         raise UserError(f"--adapter {given} names no folder; write NAME=DIR")
     return name, Path(folder).expanduser()
+
+
+def _indexed_with(gallery: Gallery) -> tuple[str | None, dict[str, Path]]:
+    """The only backbone of a gallery and its adapters, named after their runs.
+
+    Raises:
+        UserError: there are several backbones.
+    """
+    backbones = {collection.backbone for collection in gallery.collections}
+    if len(backbones) > 1:
+        raise UserError(
+            f"{gallery.uri} was indexed with {' and '.join(sorted(backbones))}; choose one by "
+            "--backbone or --adapter"
+        )
+    folders = [Path(each.adapter) for each in gallery.collections if each.adapter is not None]
+    named = {(path.parent if path.name == "adapter" else path).name: path for path in folders}
+    return next(iter(backbones), None), named
 
 
 def _cache() -> Path:

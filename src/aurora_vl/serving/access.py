@@ -172,7 +172,7 @@ class Access:
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         """Count and log a request, without anything that the client wrote."""
-        route = getattr(scope.get("route"), "path", "none")
+        route = getattr(scope.get("route"), "path", "none") or "page"
         method = scope["method"] if route != "none" else "none"
         self._metrics.requests.labels(method, route, status).inc()
         self._metrics.seconds.labels(route).observe(seconds)

@@ -1,12 +1,14 @@
-"""The FastAPI application: endpoints, access, errors."""
+"""The FastAPI application: endpoints, page, access, errors."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
+from fastapi.staticfiles import StaticFiles
 
 from aurora_vl._version import __version__
 from aurora_vl.serving import errors
@@ -15,6 +17,8 @@ from aurora_vl.serving.engine import Engine
 from aurora_vl.serving.limits import Limits
 from aurora_vl.serving.routes import chat, embeddings, models, rerank, search
 from aurora_vl.serving.service import Service
+
+PAGE = Path(__file__).parent / "page"
 
 
 def create_app(
@@ -42,5 +46,6 @@ def create_app(
     errors.install(app)
     for group in (embeddings, rerank, chat, search, models):
         app.include_router(group.router)
+    app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     app.add_middleware(Access, limits=limits, metrics=service.metrics, tokens=tokens or Tokens())
     return app

@@ -10,8 +10,10 @@ import asyncio
 import base64
 import binascii
 import multiprocessing
+import os
 import re
 import signal
+import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -62,6 +64,7 @@ class Decoder:
     def __init__(self, limits: Limits, processes: int = 2) -> None:
         self._limits, self._processes = limits, processes
         self._pool = self._new_pool(processes)
+        self._pool.submit(int)  # starting takes seconds, which the first request need not wait
 
     async def item(self, uri: str, kind: MediaKind | None = None) -> MediaItem:
         """A data URI as what models take: a picture decoded, a video as bytes that were tried.
@@ -109,7 +112,19 @@ class Decoder:
     def _new_pool(processes: int) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])
-        return ProcessPoolExecutor(processes, context)
+        return ProcessPoolExecutor(processes, context, _end_with_server)
+
+
+def _end_with_server() -> None:
+    """Let this process end with the server, also where that was killed."""
+    server = multiprocessing.parent_process()
+    assert server is not None
+
+    def watch() -> None:
+        server.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _picture(content: bytes, pixels: int, seconds: float) -> Image.Image:

@@ -17,7 +17,7 @@ from aurora_vl.utils.atomic import whole_folder
 
 log = logging.getLogger(__name__)
 _SEED = 22
-_SPEC = WorldSpec(size=192)
+_SPEC = WorldSpec(style="flat", size=192)  # the style that the mini foundation was made for
 
 
 def sample_gallery(

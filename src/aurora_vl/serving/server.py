@@ -47,6 +47,7 @@ def make_server(app: FastAPI) -> uvicorn.Server:
 
 def serve(app: FastAPI, bound: socket.socket) -> None:
     """Serve until SIGINT or SIGTERM; requests under way are finished."""
+    bound.listen()  # who asks now waits until the application has started
     host, port = bound.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     log.info("serving on http://%s:%d/ (Ctrl-C stops)", shown, port)
