@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,13 @@ from command_line import run_in_process, start_process
 from served import Client
 
 from aurora_vl.gallery.gallery import Gallery
+from aurora_vl.serving.server import listen
+
+
+def test_answers_are_sent_at_once() -> None:
+    """asyncio turns Nagle's algorithm off where the listening socket tells that it is TCP."""
+    with listen("127.0.0.1", 0) as bound:
+        assert bound.proto == socket.IPPROTO_TCP
 
 
 def test_a_gallery_is_served_as_it_was_indexed(gallery: Gallery, tmp_path: Path) -> None:
