@@ -194,10 +194,8 @@ class Matcher(ABC):
 class DualEncoder(ABC):
     """A retrieval model: media and texts as features that are compared by their cosine.
 
-    Args:
-        model: the backbone, or a PEFT model around it.
-
     Attributes:
+        model: the backbone, or a PEFT model around it.
         matcher: the second stage; None for a family without one.
         width: D, of the features.
         contrastive: the loss that the model was trained by, and is tuned by.
@@ -228,7 +226,8 @@ class DualEncoder(ABC):
         """Encode both in one call of the model, as training does.
 
         Args:
-            media, texts: of a batch.
+            media: of a batch.
+            texts: of the same batch.
             features_only: as in `encode_media`.
             call: what is called in place of the model, with the model's arguments.
         """
@@ -261,10 +260,8 @@ class RankedAnswers(NamedTuple):
 class AnswerModel(ABC):
     """A model that answers questions about media.
 
-    Args:
-        model: the backbone, or a PEFT model around it.
-
     Attributes:
+        model: the backbone, or a PEFT model around it.
         mixes_adapters: whether each medium of a batch may have an adapter of its own, which needs
             as many rows of each in every layer.
     """
