@@ -10,7 +10,8 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from aurora_vl.backbones.blip.answer_model import BlipAnswerModel, rank_answers
+from aurora_vl.backbones.base import TextInputs
+from aurora_vl.backbones.blip.answer_model import BlipAnswerModel
 from aurora_vl.backbones.blip.dual_encoder import BlipDualEncoder, retrieval_backbone
 from aurora_vl.backbones.likelihood import answer_losses
 from aurora_vl.objectives.answering import QuestionAnsweringTask
@@ -191,7 +192,8 @@ def vqa(g: Golden, _names: list[str]) -> Tensors:
         ),
     }
     candidates = g.input("vqa_candidate_ids"), g.input("vqa_candidate_mask")
-    ranked = rank_answers(g.answers, keys, *candidates, TOP_ANSWERS)
+    texts = TextInputs(input_ids=candidates[0], attention_mask=candidates[1])
+    ranked = BlipAnswerModel(g.answering).rank(keys, texts, TOP_ANSWERS)
     # The file has the candidates in the order of their first tokens.
     chances = first.softmax(1)[:, candidates[0][:, 1]].gather(1, ranked.candidates)
     chances, order = chances.sort(dim=1, descending=True)

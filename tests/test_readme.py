@@ -50,7 +50,7 @@ def test_the_python_lines_run(
 
 def test_the_commands_exist() -> None:
     known = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
-    named = set(re.findall(r"\baurora ([a-z-]+)", "\n".join(blocks("console"))))
+    named = set(re.findall(r"^aurora ([a-z-]+)", "\n".join(blocks("console")), re.MULTILINE))
     assert named
     assert named <= known
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))

@@ -13,6 +13,7 @@ _WORDS = {
     "mit": "MIT",
     "bsd": "BSD",
     "isc": "ISC",
+    "lgpl": "LGPL",
     "python software": "Python Software",
 }
 

@@ -11,12 +11,13 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from tiny_blip import batch, save_backbone, tiny_tokenizer
+from tiny_blip import batch, save_backbone, tiny_config, tiny_tokenizer
 from torch import nn
 
-from aurora_vl.backbones.base import base_model
+from aurora_vl.backbones.base import PreparationSettings, base_model
 from aurora_vl.backbones.blip.dual_encoder import retrieval_backbone
 from aurora_vl.backbones.blip.modeling import HEADS, BlipForQuestionAnswering
+from aurora_vl.backbones.blip.preparation import BlipPreprocessor
 from aurora_vl.data.augment import Augment
 from aurora_vl.errors import UserError
 from aurora_vl.inference.settings import AdapterSettings, save_tuned
@@ -190,8 +191,9 @@ def test_an_adapter_of_another_backbone(
 
 
 def test_augmentation_by_name(make_recipe: MakeRecipe) -> None:
-    assert build_augment(make_recipe("data.augmentation=none")) is None
-    assert isinstance(build_augment(make_recipe("data.augmentation=full")), Augment)
+    prepare = BlipPreprocessor(tiny_tokenizer(), tiny_config(), PreparationSettings())
+    assert build_augment(make_recipe("data.augmentation=none"), prepare) is None
+    assert isinstance(build_augment(make_recipe("data.augmentation=full"), prepare), Augment)
 
 
 def test_another_image_size(make_recipe: MakeRecipe, tmp_path: Path) -> None:
