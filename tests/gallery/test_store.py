@@ -14,7 +14,8 @@ import pytest
 from aurora_vl.data.records import Window
 from aurora_vl.errors import UserError
 from aurora_vl.gallery.items import Collection, Entry, Filter, Item, Settings
-from aurora_vl.gallery.store import Store, open_store
+from aurora_vl.gallery.opening import open_store
+from aurora_vl.gallery.store import Store
 
 PLAIN = Collection("f" * 32, "mini", None, 4)
 TUNED = Collection("e" * 32, "mini", "night", 6)

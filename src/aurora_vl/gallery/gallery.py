@@ -11,9 +11,10 @@ from typing import Self
 from aurora_vl.errors import UserError
 from aurora_vl.gallery.indexing import Indexer, IndexReport
 from aurora_vl.gallery.items import Collection, Filter, Item, Settings
+from aurora_vl.gallery.opening import open_store
 from aurora_vl.gallery.scanning import scan
 from aurora_vl.gallery.searching import Hit, Picture, Query, Searcher
-from aurora_vl.gallery.store import Store, open_store
+from aurora_vl.gallery.store import Store
 from aurora_vl.inference.retriever import Retriever
 
 

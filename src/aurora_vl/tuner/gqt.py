@@ -12,7 +12,8 @@ import torch
 from peft.tuners.tuners_utils import check_adapters_to_merge
 from torch import Tensor, nn
 
-from aurora_vl.tuner import functional, initialization
+import aurora_vl.tuner.functional as functional
+import aurora_vl.tuner.initialization as initialization
 from aurora_vl.tuner.config import AuroraConfig
 from aurora_vl.tuner.layer import AuroraLayer
 from aurora_vl.tuner.parameters import AdapterParameters

@@ -16,7 +16,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from peft.utils import quantization_extra_repr, resolve_quantization_backend
 from torch import Tensor, nn
 
-from aurora_vl.tuner import functional, initialization
+import aurora_vl.tuner.functional as functional
+import aurora_vl.tuner.initialization as initialization
 from aurora_vl.tuner.config import AuroraConfig
 from aurora_vl.tuner.layout import BlockLayout
 from aurora_vl.tuner.parameters import AdapterParameters, SharedParameters

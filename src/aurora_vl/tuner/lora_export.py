@@ -22,8 +22,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+import aurora_vl.tuner.functional as functional
 from aurora_vl.errors import UserError
-from aurora_vl.tuner import functional
 from aurora_vl.tuner.config import AuroraConfig, AuroraPeftType
 from aurora_vl.tuner.gqt import GATE_NAMES
 from aurora_vl.tuner.layout import BlockLayout

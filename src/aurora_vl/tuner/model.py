@@ -14,7 +14,8 @@ import torch
 from peft.utils import get_quantization_kwargs
 from torch import Tensor, nn
 
-from aurora_vl.tuner import combine, initialization
+import aurora_vl.tuner.combine as combine
+import aurora_vl.tuner.initialization as initialization
 from aurora_vl.tuner.config import AuroraConfig
 from aurora_vl.tuner.gqt import AuroraQueryGate, QuerySlot
 from aurora_vl.tuner.layer import AuroraLayer, AuroraLinear

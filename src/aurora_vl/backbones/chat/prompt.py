@@ -22,7 +22,7 @@ class Prompt:
     """The parts of a conversation of one question about some pictures.
 
     Attributes:
-        media: from the beginning to the last picture's placeholder.
+        media: from the beginning to the token that stands for the last picture.
         before_question, after_question: around the question, up to where the answer begins.
         before_answer: what the template writes between the two, such as a blank.
         end: the id of the token behind an answer.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aurora_vl.data.readers import coco_blip, coco_karpathy
+import aurora_vl.data.readers.coco_blip as coco_blip
+import aurora_vl.data.readers.coco_karpathy as coco_karpathy
 from aurora_vl.data.readers.files import is_there
 from aurora_vl.data.readers.splitting import complete_splits
 from aurora_vl.data.records import CaptionedMedia, Splits

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from aurora_vl.data.readers import vqav2_blip, vqav2_official
+import aurora_vl.data.readers.vqav2_blip as vqav2_blip
+import aurora_vl.data.readers.vqav2_official as vqav2_official
 from aurora_vl.data.readers.question_splits import SplitChoice, question_splits
 from aurora_vl.data.records import QuestionRecord, Splits
 from aurora_vl.errors import UserError
