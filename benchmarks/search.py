@@ -21,7 +21,8 @@ import torch
 import typer
 
 from aurora_vl.gallery.items import Collection, Entry, Filter, Item
-from aurora_vl.gallery.store import Store, open_store
+from aurora_vl.gallery.opening import open_store
+from aurora_vl.gallery.store import Store
 from aurora_vl.gallery.vectors import VectorTable
 
 _AT_ONCE = 5_000
