@@ -84,8 +84,10 @@ def test_only_the_first_of_torchruns_processes_claims(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RANK", "1")
+    entered = False
     with held_elsewhere(tmp_path / "run"), claimed(tmp_path / "run", ""):
-        pass
+        entered = True
+    assert entered
 
 
 def test_a_place_where_nothing_can_be_written(tmp_path: Path) -> None:
